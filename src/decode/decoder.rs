@@ -21,6 +21,9 @@ const PART_BYTES: usize = 4 << 20;
 /// Most schemas that a stream keeps. The registry keeps them too, so another one costs a question there.
 const MAX_SCHEMAS: usize = 256;
 
+/// Most schemas that are asked for at once.
+const MAX_NEEDED: usize = 64;
+
 /// The result of a step of a decoder.
 #[derive(Debug)]
 pub enum Step {
@@ -28,8 +31,9 @@ pub enum Step {
     Done(Arc<Batch>),
     /// Some of the batch is decoded. The driver is to call again with the same batch.
     Part(Arc<Batch>),
-    /// The driver is to supply this schema, and to call again with the same batch.
-    Need(SchemaId),
+    /// The driver is to supply the first of these schemas, and to call again with the same batch. The others will be
+    /// needed for the rest of it: asked for at once, they are waited for together.
+    Need(Vec<SchemaId>),
 }
 
 /// A driver's answer to [`Step::Need`].
@@ -138,7 +142,7 @@ impl Decoder {
                 // Records before this one are not held up.
                 let part = hand_over(&mut progress);
                 self.progress = Some(progress);
-                return part.unwrap_or(Step::Need(id));
+                return part.unwrap_or_else(|| Step::Need(self.needed(id, batch)));
             }
             progress.next += 1;
             if progress.decoded.size() >= PART_BYTES
@@ -149,6 +153,28 @@ impl Decoder {
             }
         }
         Step::Done(Arc::new(progress.decoded))
+    }
+
+    /// This schema, and others that the rest of the batch needs.
+    fn needed(&self, first: SchemaId, batch: &Batch) -> Vec<SchemaId> {
+        let mut needed = vec![first];
+        let next = self.progress.as_ref().map_or(0, |progress| progress.next);
+        for record in batch.iter().skip(next) {
+            for (format, part, bytes) in [
+                (self.key, Part::Key, record.key),
+                (self.value, Part::Value, record.value),
+            ] {
+                if needed.len() == MAX_NEEDED {
+                    return needed;
+                }
+                if let Err(id) = plan(&self.schemas, format, part, &record, bytes)
+                    && !needed.contains(&id)
+                {
+                    needed.push(id);
+                }
+            }
+        }
+        needed
     }
 
     /// Answers [`Step::Need`].

@@ -1,9 +1,10 @@
 //! Decodes the feeds of a stream, with schemas from wherever the daemon has them.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::decoder::{Decoder, Step, Supplied};
 use super::registered::SchemaId;
@@ -34,11 +35,18 @@ impl fmt::Debug for Lookup {
 }
 
 /// Decodes feeds, one after the other.
-#[derive(Debug)]
 pub struct FeedDecoder {
     decoder: Decoder,
     /// `None` where the daemon has no registry.
     lookup: Option<Lookup>,
+    /// The schemas that are waited for.
+    asked: Vec<(SchemaId, SuppliedFuture)>,
+}
+
+impl fmt::Debug for FeedDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FeedDecoder")
+    }
 }
 
 impl FeedDecoder {
@@ -47,6 +55,7 @@ impl FeedDecoder {
         Self {
             decoder: Decoder::new(settings),
             lookup,
+            asked: Vec::new(),
         }
     }
 
@@ -69,16 +78,51 @@ impl FeedDecoder {
         };
         loop {
             match self.decoder.decode(batch, &mut step) {
-                Step::Done(decoded) => return (Feed::Records(decoded), false),
+                Step::Done(decoded) => {
+                    // Nothing waits for what else was asked for.
+                    self.asked.clear();
+                    return (Feed::Records(decoded), false);
+                }
                 Step::Part(decoded) => return (Feed::Records(decoded), true),
-                Step::Need(id) => {
-                    let supplied = match &self.lookup {
-                        Some(lookup) => lookup.0(id).await,
-                        None => Supplied::Unusable("there is no schema registry".to_owned()),
-                    };
-                    self.decoder.supply(id, supplied);
+                Step::Need(ids) => self.supply(&ids).await,
+            }
+        }
+    }
+
+    /// Supplies the first of these schemas, and asks for the others too.
+    async fn supply(&mut self, ids: &[SchemaId]) {
+        for &id in ids {
+            if !self.asked.iter().any(|(asked, _)| *asked == id) {
+                self.asked.push((id, self.ask(id)));
+            }
+        }
+        poll_fn(|context| {
+            let mut is_first_there = false;
+            let mut next = 0;
+            while let Some((id, answer)) = self.asked.get_mut(next) {
+                if let Poll::Ready(supplied) = answer.as_mut().poll(context) {
+                    is_first_there |= ids.first() == Some(id);
+                    self.decoder.supply(*id, supplied);
+                    drop(self.asked.swap_remove(next));
+                } else {
+                    next += 1;
                 }
             }
+            if is_first_there {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    fn ask(&self, id: SchemaId) -> SuppliedFuture {
+        match &self.lookup {
+            Some(lookup) => lookup.0(id),
+            None => Box::pin(ready(Supplied::Unusable(
+                "there is no schema registry".to_owned(),
+            ))),
         }
     }
 }

@@ -94,9 +94,9 @@ fn decode(settings: &StreamSettings, supplied: &Supplied, payload: &[u8]) {
     let result = loop {
         match decoder.decode(&batch, || {}) {
             Step::Done(result) | Step::Part(result) => break result,
-            Step::Need(id) => {
-                assert_eq!(id, ID);
-                decoder.supply(id, supplied.clone());
+            Step::Need(ids) => {
+                assert_eq!(ids, [ID]);
+                decoder.supply(ID, supplied.clone());
             }
         }
     };

@@ -24,19 +24,17 @@ pub fn trials() -> Vec<Trial> {
         numbers_and_uuids_are_shown_as_json,
         a_number_of_the_wrong_length_is_malformed,
         a_json_key_has_one_text,
+        keys_of_registered_schemas_are_shown_as_json,
         avro_values_are_shown_as_documented,
         avro_types_of_references_are_found,
         protobuf_text_with_imports_is_shown_as_documented,
         a_message_is_found_by_its_indexes,
         schemas_are_named_in_headers_too,
-        a_value_of_an_unknown_schema_does_not_hold_up_others,
-        records_before_a_missing_schema_are_handed_on,
     ];
+    trials.extend(crate::missing_schemas::trials());
     trials.extend(on_each_broker(number_keys_are_shown_filtered_and_deleted));
     trials
 }
-
-const ID: SchemaId = SchemaId::Number(7);
 
 pub fn settings(key_format: DataFormat, value_format: DataFormat) -> StreamSettings {
     StreamSettings {
@@ -89,7 +87,7 @@ pub fn decode_all(
                 return parts;
             }
             Step::Part(part) => parts.push(part),
-            Step::Need(id) => decoder.supply(id, supply(id)),
+            Step::Need(ids) => decoder.supply(ids[0], supply(ids[0])),
         }
     }
 }
@@ -152,10 +150,16 @@ fn numbers_and_uuids_are_shown_as_json() {
     ];
     assert_eq!(shown(DataFormat::Uuid, &bytes), format!("\"{uuid}\""));
     assert_eq!(key_of(DataFormat::Uuid, &bytes).as_deref(), Ok(uuid));
-    assert_eq!(
-        key_of(DataFormat::Int64, &17_i64.to_be_bytes()).as_deref(),
-        Ok("17")
-    );
+    for (format, bytes, shown) in [
+        (DataFormat::Int16, &(-2_i16).to_be_bytes()[..], "-2"),
+        (DataFormat::Int32, &200_i32.to_be_bytes(), "200"),
+        (DataFormat::Int64, &17_i64.to_be_bytes(), "17"),
+        (DataFormat::Float, &0.1_f32.to_be_bytes(), "0.1"),
+        (DataFormat::Double, &(-1.5_f64).to_be_bytes(), "-1.5"),
+        (DataFormat::Double, &f64::NAN.to_be_bytes(), "\"NaN\""),
+    ] {
+        assert_eq!(key_of(format, bytes).as_deref(), Ok(shown), "{format}");
+    }
     let quoted = StreamSettings {
         int64: Int64::String,
         ..settings(DataFormat::Text, DataFormat::Int64)
@@ -190,6 +194,36 @@ fn a_json_key_has_one_text() {
     assert_eq!(key("{\"id\": 1}\n").as_deref(), Ok("{\"id\": 1}"));
     assert_eq!(key("200").as_deref(), Ok("200"));
     assert_eq!(key("key"), Err(Invalid::KeyMalformed));
+}
+
+fn keys_of_registered_schemas_are_shown_as_json() {
+    let key_of = |format, supplied: &Supplied, key: &[u8]| {
+        let parts = decode_all(
+            &mut Decoder::new(&settings(format, DataFormat::Json)),
+            &batch(&[(Some(key), Some(b"{}"), &[])]),
+            |_| supplied.clone(),
+        );
+        let record = parts[0].iter().next().expect("a record");
+        assert_eq!(record.undecodable, None, "{format}");
+        String::from_utf8(record.key.expect("a key").to_vec()).expect("UTF-8")
+    };
+    let avro = schema(SchemaKind::Avro, "\"long\"", Vec::new());
+    let message = "syntax = \"proto3\"; message Key { int32 order_id = 1; }";
+    let protobuf = schema(SchemaKind::Protobuf, message, Vec::new());
+    let json = schema(SchemaKind::Json, r#"{"type":"object"}"#, Vec::new());
+    // A Protobuf payload begins with the index of its message.
+    let (number, order) = (framed(&[34]), framed(&[0, 8, 17]));
+    let object = framed(br#"{"id": 17}"#);
+    for (format, supplied, key, shown) in [
+        (DataFormat::Avro, &avro, &number, "17"),
+        (DataFormat::Protobuf, &protobuf, &order, r#"{"orderId":17}"#),
+        (DataFormat::JsonSchema, &json, &object, r#"{"id": 17}"#),
+        (DataFormat::Registry, &avro, &number, "17"),
+        (DataFormat::Registry, &protobuf, &order, r#"{"orderId":17}"#),
+        (DataFormat::Registry, &json, &object, r#"{"id": 17}"#),
+    ] {
+        assert_eq!(key_of(format, supplied, key), shown, "{format}");
+    }
 }
 
 fn avro_values_are_shown_as_documented() {
@@ -351,72 +385,6 @@ fn schemas_are_named_in_headers_too() {
     assert_eq!(value(0).value, Some(&br#"{"orderId":9}"#[..]));
     let cause = value(1).undecodable.map(|error| error.cause);
     assert_eq!(cause, Some(Invalid::ValueWithoutSchemaId));
-}
-
-fn a_value_of_an_unknown_schema_does_not_hold_up_others() {
-    let text = "\"int\"";
-    let known = schema(SchemaKind::Avro, text, Vec::new());
-    let records = batch(&[
-        (None, Some(&[0, 0, 0, 0, 9, 2]), &[]),
-        (None, Some(&[0, 0, 0, 0, 7, 2]), &[]),
-        (None, Some(&[0, 0, 0, 0, 9, 2]), &[]),
-        (None, Some(&[0, 0, 0, 0, 8, 2]), &[]),
-    ]);
-    let mut decoder = Decoder::new(&settings(DataFormat::Text, DataFormat::Avro));
-    let mut asked = Vec::new();
-    let mut decode = || {
-        decode_all(&mut decoder, &records, |id| {
-            asked.push(id);
-            match id {
-                SchemaId::Number(7) => known.clone(),
-                SchemaId::Number(8) => Supplied::Unusable("it is broken".to_owned()),
-                _ => Supplied::Unknown,
-            }
-        })
-    };
-    let parts = decode();
-    let all: Vec<_> = parts.iter().flat_map(|part| part.iter()).collect();
-    let causes: Vec<_> = all
-        .iter()
-        .map(|record| record.undecodable.map(|error| error.cause))
-        .collect();
-    assert_eq!(
-        causes,
-        [
-            Some(Invalid::ValueSchemaUnknown),
-            None,
-            Some(Invalid::ValueSchemaUnknown),
-            Some(Invalid::ValueSchemaUnusable)
-        ]
-    );
-    decode();
-    assert_eq!(
-        asked,
-        [9, 7, 8, 9, 8].map(SchemaId::Number),
-        "once per batch, in case it is registered by then"
-    );
-}
-
-fn records_before_a_missing_schema_are_handed_on() {
-    let records = batch(&[
-        (None, Some(&framed(&[2])), &[]),
-        (None, Some(&[0, 0, 0, 0, 9, 4]), &[]),
-    ]);
-    let mut decoder = Decoder::new(&settings(DataFormat::Text, DataFormat::Avro));
-    let int = schema(SchemaKind::Avro, "\"int\"", Vec::new());
-    assert!(matches!(decoder.decode(&records, || {}), Step::Need(id) if id == ID));
-    decoder.supply(ID, int.clone());
-    assert!(matches!(decoder.decode(&records, || {}), Step::Part(part) if part.len() == 1));
-    for _ in 0..2 {
-        let next = decoder.decode(&records, || {});
-        assert!(matches!(next, Step::Need(SchemaId::Number(9))), "{next:?}");
-    }
-    decoder.supply(SchemaId::Number(9), int);
-    let Step::Done(rest) = decoder.decode(&records, || {}) else {
-        panic!("nothing is missing");
-    };
-    let shown: Vec<_> = rest.iter().map(|record| (record.offset, record.value)).collect();
-    assert_eq!(shown, [(1, Some(&b"2"[..]))], "no record twice");
 }
 
 fn number_keys_are_shown_filtered_and_deleted(broker: &Broker) {

@@ -115,7 +115,7 @@ fn shown(settings: &StreamSettings, schema: &Arc<Schema>, payload: &[u8]) -> Cas
     let batch = Arc::new(batch);
     let part = loop {
         match decoder.decode(&batch, || {}) {
-            Step::Need(id) => decoder.supply(id, Supplied::Schema(Arc::clone(schema))),
+            Step::Need(ids) => decoder.supply(ids[0], Supplied::Schema(Arc::clone(schema))),
             Step::Done(part) | Step::Part(part) => break part,
         }
     };

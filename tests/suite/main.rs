@@ -72,6 +72,7 @@ mod loading;
 mod logs;
 mod memory_limit;
 mod metrics;
+mod missing_schemas;
 mod outages;
 mod outside_values;
 mod own_page;
@@ -208,6 +209,7 @@ fn all_trials() -> Vec<Trial> {
         connections::trials(),
         memory_limit::trials(),
         metrics::trials(),
+        missing_schemas::trials(),
         counted::trials(),
         sse_clients::trials(),
         lifecycle::trials(),
