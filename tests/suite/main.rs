@@ -30,6 +30,7 @@ mod configuration;
 mod configuration_lists;
 mod configuration_rules;
 mod connections;
+mod connectors;
 mod contract;
 mod cors;
 mod counted;
@@ -209,7 +210,6 @@ fn all_trials() -> Vec<Trial> {
         connections::trials(),
         memory_limit::trials(),
         metrics::trials(),
-        missing_schemas::trials(),
         counted::trials(),
         sse_clients::trials(),
         lifecycle::trials(),

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use std::fs;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = crate::connectors::trials();
+    trials.extend([
         promise(metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides),
         promise(the_sql_of_a_change_is_not_shown_where_columns_are_hidden),
         promise(no_bytes_make_the_reshaper_show_what_is_hidden),
@@ -30,7 +31,8 @@ pub fn trials() -> Vec<Trial> {
             a_tombstone_whose_delete_was_compacted_away_removes_its_row,
         ),
         on_broker(Version::V4_4, hidden_members_never_leave_the_process),
-    ]
+    ]);
+    trials
 }
 
 fn reshaper(change: impl FnOnce(&mut StreamSettings)) -> Reshaper {
