@@ -125,12 +125,7 @@ impl Tables {
         let mut fields: Vec<Field> = message.fields().map(|field| self.field(&field)).collect();
         fields.extend(message.extensions().map(|extension| self.extension(&extension)));
         fields.sort_by_key(|field| field.number);
-        let mut dense = [0; DENSE];
-        for (place, field) in (1..).zip(&fields) {
-            if let Some(dense) = dense.get_mut(field.number as usize) {
-                *dense = place;
-            }
-        }
+        let dense = dense(fields.iter().map(|field| field.number));
         Message {
             name: message.full_name().to_owned(),
             known: known(message.full_name()),
@@ -225,6 +220,17 @@ impl Tables {
     }
 }
 
+/// The places, from 1 on, of fields with small numbers, of all numbers in their order.
+fn dense(numbers: impl Iterator<Item = u32>) -> [u16; DENSE] {
+    let mut dense = [0; DENSE];
+    // These come first, so their places are small, however many fields there are.
+    let small = numbers.map_while(|number| usize::try_from(number).ok().filter(|number| *number < DENSE));
+    for (place, number) in (1..).zip(small) {
+        dense[number] = place;
+    }
+    dense
+}
+
 /// The oneofs of which a member can replace another. `optional` in proto3 makes one of a single member.
 fn oneofs(message: &MessageDescriptor) -> impl Iterator<Item = reflect::OneofDescriptor> {
     message.oneofs().filter(|oneof| oneof.fields().len() > 1)
@@ -244,5 +250,16 @@ fn known(name: &str) -> Known {
             | "StringValue" | "UInt32Value" | "UInt64Value",
         ) => Known::Wrapper,
         _ => Known::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_small_numbers_have_places_beside_any_number_of_others() {
+        let places = dense([2, 5].into_iter().chain(100..200_000));
+        assert_eq!((places[1], places[2], places[5], places[31]), (0, 1, 2, 0));
     }
 }

@@ -182,7 +182,26 @@ fn values_are_bounded_in_depth_and_size() {
     let nulls = schema(SchemaKind::Avro, r#"{"type":"array","items":"null"}"#, Vec::new());
     // 2^62 nulls in ten bytes.
     let many = framed(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
-    assert_eq!(value_of(&avro, &nulls, &many), Err(Invalid::ValueTooLarge));
+    let allocated = allocation_counter::measure(|| {
+        assert_eq!(value_of(&avro, &nulls, &many), Err(Invalid::ValueTooLarge));
+    });
+    // As docs/architecture.md says; buffers double.
+    assert!(allocated.bytes_max < 192 << 20, "{allocated:?}");
+    let numbers = schema(
+        SchemaKind::Protobuf,
+        "syntax = \"proto2\"; message N { repeated int64 n = 1; }",
+        Vec::new(),
+    );
+    let of_numbers = settings(DataFormat::Text, DataFormat::Protobuf);
+    // Four million numbers of a digit, each with its tag.
+    let many = framed(&[[0].as_slice(), &[8, 1].repeat(4 << 20)].concat());
+    let allocated = allocation_counter::measure(|| {
+        assert_eq!(
+            value_of(&of_numbers, &numbers, &many),
+            Err(Invalid::ValueTooLarge)
+        );
+    });
+    assert!(allocated.bytes_max < 128 << 20, "{allocated:?}");
     // A type within itself without an end, which takes no bytes.
     let endless = r#"{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}"#;
     let endless = schema(SchemaKind::Avro, endless, Vec::new());
