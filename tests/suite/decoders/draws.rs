@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use std::sync::LazyLock;
 
 pub struct Draws {
     bytes: Vec<u8>,
@@ -75,12 +76,18 @@ impl Draws {
     }
 }
 
-/// The same in every run, unless `PROPTEST_RNG_SEED` gives another one.
+/// That of this run, which `PROPTEST_RNG_SEED` repeats.
 pub fn seed() -> u64 {
-    match Config::default().rng_seed {
-        RngSeed::Fixed(seed) => seed,
-        RngSeed::Random => 1_313,
-    }
+    static SEED: LazyLock<u64> = LazyLock::new(|| {
+        let seed = match Config::default().rng_seed {
+            RngSeed::Fixed(seed) => seed,
+            // Four digits are written down easily.
+            RngSeed::Random => rand::random_range(0..10_000),
+        };
+        eprintln!("decoders: PROPTEST_RNG_SEED={seed}");
+        seed
+    });
+    *SEED
 }
 
 pub fn runner(cases: u32) -> TestRunner {
