@@ -281,6 +281,10 @@ fn events_of_registered_schemas_match_their_descriptions(broker: &Broker) {
             for (name, schema) in schemas {
                 assert_eq!(&openapi["components"]["schemas"][name], schema, "{kind}: {name}");
             }
+            if !Runtime::Node.is_missing() {
+                let documents = json!({ "openapi": openapi, "asyncapi": asyncapi }).to_string();
+                assert_eq!(Runtime::Node.run("node/validate.mjs", &documents), "", "{kind}");
+            }
             let shown = events.iter().filter(|event| event.name == "message").map(data);
             let at = "/channels/events/messages/record/payload".to_owned();
             let case = |instance: Value| Case {

@@ -41,6 +41,11 @@ topics = ["numbers"]
 start = "snapshot"
 key_format = "int64"
 value_format = "double"
+
+[[stream]]
+path = "/users/{id}/orders/{year}"
+topics = ["orders"]
+filter = { key = ["{id}"], "value.year" = ["{year}"] }
 "#;
 
 fn described() -> (Value, Value) {
@@ -100,6 +105,8 @@ fn the_descriptions_have_what_each_stream_serves() {
         [&common[..], &["throttle", "limit", "after"], &filters].concat()
     );
     assert_eq!(parameters("/all"), common);
+    let users = parameters("/users/{id}/orders/{year}");
+    assert_eq!(users[..2], ["id", "year"], "{users:?}");
     let messages = |name: &str| -> Vec<String> {
         let messages = asyncapi["channels"][name]["messages"]
             .as_object()

@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         a_value_that_is_not_an_object_is_refused_where_the_key_joins,
         a_tombstone_is_a_delete_with_its_key,
         a_key_is_the_same_in_every_format,
+        bytes_are_shown_in_base64_whatever_they_are,
         a_byte_order_mark_is_not_part_of_a_value,
         an_envelope_without_a_timestamp_has_null,
         an_envelope_carries_every_part_of_any_record,
@@ -290,6 +291,26 @@ fn a_key_is_the_same_in_every_format() {
             let key = format!(",\"key\":{wanted},");
             assert!(envelope.contains(&key), "{name:?} in {envelope}");
         }
+    }
+}
+
+fn bytes_are_shown_in_base64_whatever_they_are() {
+    let bytes = |format| StreamSettings {
+        key_format: DataFormat::Bytes,
+        value_format: DataFormat::Bytes,
+        ..settings(format, None)
+    };
+    for (value, text) in [(&b"hi"[..], "aGk="), (b"\0\0\0\0\x07\xff", "AAAAAAf/"), (b"", "")] {
+        let plain = bytes(Format::Value);
+        assert_eq!(shown(&plain, Some(b"k"), Some(value)), text);
+        let deleted = json!({ "key": { "base64": text } });
+        assert_eq!(shown(&plain, Some(value), None), deleted.to_string());
+        let envelope: Value =
+            serde_json::from_str(&shown(&bytes(Format::Envelope), Some(value), Some(value))).expect("JSON");
+        assert_eq!(
+            (&envelope["key"], &envelope["value"], &envelope["encoding"]),
+            (&deleted["key"], &json!(text), &json!("base64"))
+        );
     }
 }
 

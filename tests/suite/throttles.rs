@@ -1,9 +1,14 @@
 //! Throttled clients: each key at most once per interval, always with its latest value.
 
+use crate::common::{config, named, records};
+use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::http::get;
-use crate::harness::promise;
-use crate::harness::wait::block_on;
+use crate::harness::produce::Message;
+use crate::harness::sse::Event;
+use crate::harness::stream::Stream;
+use crate::harness::wait::{block_on, secs};
+use crate::harness::{on_broker, promise};
 use crate::rig::{Client, Rec, Rig, apply, line, rec, tombstone};
 
 use kafka_sse_bridge::config::units::{Size, Span};
@@ -26,6 +31,10 @@ pub fn trials() -> Vec<Trial> {
         promise(a_throttled_client_gets_the_notices_between_its_records),
         promise(a_throttle_in_the_configuration_is_the_least_and_follows_a_reload),
         promise(a_stream_without_a_table_refuses_throttle_and_every_stream_refuses_sample),
+        on_broker(
+            Version::V4_4,
+            a_throttled_connection_gets_the_latest_values_in_its_own_time,
+        ),
     ]
 }
 
@@ -315,10 +324,26 @@ fn a_throttle_in_the_configuration_is_the_least_and_follows_a_reload() {
 fn a_stream_without_a_table_refuses_throttle_and_every_stream_refuses_sample() {
     let daemon = Daemon::start(&crate::limits::config_of(""));
     block_on(async {
-        for (query, code) in [("throttle=1s", "bad_throttle"), ("sample=1s", "bad_sample")] {
+        for (query, code, why, remedy) in [
+            (
+                "throttle=1s",
+                "bad_throttle",
+                "this stream has no table",
+                "only streams with start = \"snapshot\" can be throttled",
+            ),
+            (
+                "sample=1s",
+                "bad_sample",
+                "would lose records without saying which",
+                "ask for a stream that keeps a table",
+            ),
+        ] {
             let answer = get(&daemon.url(&format!("/events?{query}")), &[]).await;
             assert_eq!(answer.status, 400, "{query}");
-            assert_eq!(answer.json()["error"]["code"], json!(code), "{query}");
+            let error = &answer.json()["error"];
+            assert_eq!(error["code"], json!(code), "{query}");
+            let message = error["message"].as_str().expect("a message");
+            assert!(message.contains(why) && message.contains(remedy), "{message}");
         }
     });
     let daemon =
@@ -328,5 +353,47 @@ fn a_stream_without_a_table_refuses_throttle_and_every_stream_refuses_sample() {
             let answer = get(&daemon.url(&format!("/events?{query}")), &[]).await;
             assert_eq!(answer.json()["error"]["code"], json!("bad_throttle"), "{query}");
         }
+    });
+}
+
+fn a_throttled_connection_gets_the_latest_values_in_its_own_time(broker: &Broker) {
+    let topic = topic_name("throttled");
+    broker.create_topic(&topic, 1, &[]);
+    let value = |number: u32| Message::new("a", format!("{{\"n\":{number}}}"));
+    broker.produce(&topic, &[value(0)]);
+    let daemon = Daemon::start(&config(broker, &[&topic], "start = \"snapshot\""));
+    block_on(async {
+        let mut all = Stream::open(daemon.url("/events")).await;
+        let mut throttled = Stream::open(daemon.url("/events?throttle=1s")).await;
+        for client in [&mut all, &mut throttled] {
+            let events = client.collect_until(named("caught-up"), secs(60)).await;
+            assert_eq!(records(&events), [r#"{"n":0}"#]);
+        }
+        let begun = Instant::now();
+        for number in 1..=20 {
+            broker.produce(&topic, &[value(number)]);
+        }
+        let last = |event: &Event| event.data == r#"{"n":20}"#;
+        assert_eq!(records(&all.collect_until(last, secs(60)).await).len(), 20);
+        let events = throttled.collect_until(last, secs(60)).await;
+        let most = begun.elapsed().as_secs() + 2;
+        let numbers = records(&events);
+        assert!(numbers.len() as u64 <= most, "{numbers:?} in {most} s");
+        broker.produce(&topic, &[value(21), Message::tombstone("a")]);
+        let events = throttled.collect_until(named("delete"), secs(60)).await;
+        let [.., delete] = &events[..] else {
+            panic!("no delete")
+        };
+        assert_eq!(delete.data, r#"{"key":"a"}"#);
+        let id = throttled.last_event_id().to_owned();
+        let back = Stream::to(daemon.url("/events?throttle=1s"))
+            .last_event_id(&id)
+            .send();
+        let events = back
+            .await
+            .expect("a stream")
+            .collect_until(named("caught-up"), secs(60))
+            .await;
+        assert_eq!(records(&events), [""; 0], "nothing again");
     });
 }

@@ -4,7 +4,8 @@
 
 A line of JSON per record: {"topic", "key", "value"}, where a key or a value is null, {"text"}, or {"kind", "schema", "value"}
 with the kind AVRO, PROTOBUF or JSON. A schema of Avro is an object, one of Protobuf {"files" (FileDescriptorSet in base64,
-imports first), "message"}. In a value {"$decimal": "1.50"} is a decimal, {"$bytes": "base64"} are bytes.
+imports first), "message"}. A part of Avro may have "references", a list of {"name", "schema"}, which are registered by their
+names. In a value {"$decimal": "1.50"} is a decimal, {"$bytes": "base64"} are bytes.
 
 With `headers` the ids of schemas are in headers. A REGISTRY of "mock://" is one within this process; its schemas are printed: a
 line of {"guid", "id", "schema", "schemaType"} for each.
@@ -15,7 +16,7 @@ import json
 import sys
 
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient, header_schema_id_serializer
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
@@ -43,13 +44,18 @@ class Serializers:
         if "text" in part:
             return part["text"].encode()
         kind, schema = part["kind"], part["schema"]
-        named = json.dumps([kind, context.topic, context.field, schema])
+        references = part.get("references", [])
+        named = json.dumps([kind, context.topic, context.field, schema, references])
         if named not in self.made:
-            self.made[named] = getattr(self, kind.lower())(schema)
+            self.made[named] = getattr(self, kind.lower())(schema, *([references] if references else []))
         return self.made[named](part["value"], context)
 
-    def avro(self, schema):
-        return AvroSerializer(self.registry, json.dumps(schema), conf=self.conf)
+    def avro(self, schema, references=()):
+        for reference in references:
+            self.registry.register_schema(reference["name"], Schema(json.dumps(reference["schema"]), "AVRO"))
+        named = [SchemaReference(name, name, self.registry.get_latest_version(name).version)
+                 for name in (reference["name"] for reference in references)]
+        return AvroSerializer(self.registry, Schema(json.dumps(schema), "AVRO", named), conf=self.conf)
 
     def json(self, schema):
         return JSONSerializer(json.dumps(schema), self.registry, conf=self.conf)

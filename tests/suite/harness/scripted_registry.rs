@@ -28,6 +28,8 @@ pub enum Answer {
     Redirect(String),
     /// A schema of this many bytes, whose length is given before it or only found by reading.
     Large { bytes: u64, has_length: bool },
+    /// This body of JSON, a byte at a time.
+    Dripping(String),
     /// Nothing, for as long as the client waits.
     Silence,
     /// The end of the connection.
@@ -220,6 +222,24 @@ fn answer(mut connection: impl Read + Write, state: &State) {
                 left -= size as u64;
             }
             let _ = connection.write_all(b"\"}");
+        }
+        Answer::Dripping(body) => {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            for piece in [head.as_bytes()].into_iter().chain(body.as_bytes().chunks(1)) {
+                if connection
+                    .write_all(piece)
+                    .and_then(|()| connection.flush())
+                    .is_err()
+                {
+                    return;
+                }
+                state.written.fetch_add(1, Ordering::SeqCst);
+                // How slow it is.
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         Answer::Silence => {
             // Until the client gives up.

@@ -8,8 +8,9 @@ use crate::trials;
 use kafka_sse_bridge::decode::{SchemaId, SchemaKind};
 use kafka_sse_bridge::schema_registry::{Outcome, RegistryStatus};
 use libtest_mimic::Trial;
-use std::sync::Arc;
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -17,6 +18,8 @@ pub fn trials() -> Vec<Trial> {
         a_registry_that_comes_back_serves_all_that_wait_at_once,
         another_url_answers_while_one_fails,
         a_registry_that_does_not_answer_is_named_after_the_timeout,
+        an_answer_that_comes_late_or_slowly_within_the_timeout_is_taken,
+        an_answer_that_drips_beyond_the_timeout_is_given_up,
         nobody_is_asked_for_a_schema_that_nobody_waits_for_any_more,
         an_answer_of_50_megabytes_is_refused_without_reading_it,
         an_answer_that_is_no_schema_is_named_and_waited_for,
@@ -122,6 +125,54 @@ fn a_registry_that_does_not_answer_is_named_after_the_timeout() {
         );
         assert!(count(&status, Outcome::Timeout) > 0);
         need.abort();
+    });
+}
+
+fn an_answer_that_comes_late_or_slowly_within_the_timeout_is_taken() {
+    let is_due = Arc::new(Barrier::new(2));
+    let due = Arc::clone(&is_due);
+    let body = json!({ "schema": SCHEMA }).to_string();
+    let server = ScriptedRegistry::start(move |_| {
+        due.wait();
+        Answer::Dripping(body.clone())
+    });
+    block_on(async {
+        let (registry, status) = registry(&[&server.url()], "timeout = \"60s\"");
+        let need = tokio::spawn(async move { registry.schema(SEVEN).await });
+        eventually_async(secs(20), "it is asked", async || {
+            ensure(server.paths().len() == 1, format!("{:?}", server.paths()))
+        })
+        .await;
+        let figures = status.figures();
+        assert!(figures.waiting == 1 && figures.failing.is_zero(), "{figures:?}");
+        assert_eq!(status.degraded(), Vec::<String>::new(), "it only takes its time");
+        is_due.wait();
+        kind(&need.await.expect("no panic"));
+        assert_eq!(server.paths().len(), 1, "it is asked once");
+        assert_eq!(count(&status, Outcome::Timeout), 0);
+    });
+}
+
+fn an_answer_that_drips_beyond_the_timeout_is_given_up() {
+    // Bytes come all the time, and would for more than a minute.
+    let slow = format!("{}{}", " ".repeat(20_000), json!({ "schema": SCHEMA }));
+    let is_slow = Arc::new(AtomicBool::new(true));
+    let slow_now = Arc::clone(&is_slow);
+    let server = ScriptedRegistry::start(move |_| {
+        if slow_now.load(Ordering::SeqCst) {
+            Answer::Dripping(slow.clone())
+        } else {
+            Answer::schema(SCHEMA)
+        }
+    });
+    block_on(async {
+        let (registry, status) = registry(&[&server.url()], "timeout = \"300ms\"");
+        let need = tokio::spawn(async move { registry.schema(SEVEN).await });
+        until_degraded(&status, "does not answer within 300ms").await;
+        assert!(server.written() > 1, "it has begun to");
+        is_slow.store(false, Ordering::SeqCst);
+        kind(&need.await.expect("no panic"));
+        assert_eq!(status.degraded(), Vec::<String>::new());
     });
 }
 
