@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         the_shipped_sample_reproduces_the_original_program,
         the_samples_comments_show_the_true_defaults,
+        the_sample_names_every_key_in_its_section,
         the_reference_lists_every_key_with_its_true_default_and_its_reload,
     ]
 }
@@ -82,12 +83,17 @@ fn the_samples_comments_show_the_true_defaults() {
         "schema_registry.urls",
         "schema_registry.username",
         "schema_registry.password_file",
+        "schema_registry.token_file",
+        "schema_registry.ca_file",
+        "schema_registry.cert_file",
+        "schema_registry.key_file",
         "[auth",
         "cookie =",
         "query_parameter =",
         "warn_before =",
         "algorithms =",
-        "jwks_url =",
+        "jwks_",
+        "leeway =",
         "issuer =",
         "audience =",
         "headers =",
@@ -124,6 +130,39 @@ fn the_samples_comments_show_the_true_defaults() {
     );
     let read = |text: &str| toml::from_str::<Draft>(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(read(&uncommented.join("\n")), read(&text));
+}
+
+/// Keys within others may be described in a sentence; those of the schema registry, whose names TLS has too, are written
+/// out.
+fn the_sample_names_every_key_in_its_section() {
+    let text = fs::read_to_string(repository("etc/kafka-sse-bridge.toml")).expect("the sample");
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    let mut section = "";
+    for line in text.lines() {
+        let title = line.trim_start_matches(['#', '[']);
+        if line.trim_start_matches('#').starts_with('[') && title.ends_with(']') {
+            section = title.split(['.', ']']).next().unwrap_or_default();
+        }
+        let of_section = sections.entry(section).or_default();
+        of_section.push_str(line);
+        of_section.push('\n');
+    }
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+    let mut missing = Vec::new();
+    for key in keys().keys() {
+        let (section, rest) = key.split_once('.').unwrap_or((key, key));
+        let name = match rest.split_once('.') {
+            Some(("schema_registry", _)) => rest,
+            _ => rest.rsplit('.').next().unwrap_or_default(),
+        };
+        let of_section = sections.get(section).map_or("", String::as_str);
+        let words = of_section.split(|c| !is_of_word(c));
+        let mut words = words.map(|word| word.trim_end_matches('.'));
+        if !words.any(|word| word == name || word.split('.').any(|part| part == name)) {
+            missing.push(key.clone());
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
 }
 
 /// A key's default, as TOML, and when a change of it takes effect.
