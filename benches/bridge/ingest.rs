@@ -43,7 +43,8 @@ impl Side {
     }
 }
 
-/// A client library in both, and the broker it can read from.
+/// A client library in both, the broker it can read from, and the records.
+#[derive(Clone, Copy)]
 struct Library<'a> {
     broker: &'a Broker,
     name: &'static str,
@@ -51,6 +52,41 @@ struct Library<'a> {
     kafka: &'static str,
     /// The role of the bare process.
     role: &'static str,
+    records: Records,
+}
+
+/// What a record is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Records {
+    /// Digits, without a key.
+    Digits,
+    /// A JSON object, into which the daemon puts the key.
+    Objects,
+}
+
+impl Records {
+    /// More lines of the daemon's stream.
+    const fn settings(self) -> &'static str {
+        match self {
+            Self::Digits => "",
+            Self::Objects => "key_field = \"key\"",
+        }
+    }
+
+    fn message(self, number: u64) -> Message {
+        match self {
+            Self::Digits => Message::value(format!("{number:0>VALUE$}")),
+            Self::Objects => {
+                let text = "x".repeat(VALUE / 2);
+                // As many digits in all.
+                let id = 100_000_000 + number;
+                let value = format!(
+                    r#"{{"id":{id},"at":"2026-11-29T17:50:00Z","price":12.50,"open":true,"tags":["a","b"],"text":"{text}"}}"#
+                );
+                Message::new(format!("key-{number}"), value)
+            }
+        }
+    }
 }
 
 pub fn run(broker: &Broker, options: &Options) {
@@ -62,16 +98,24 @@ pub fn run(broker: &Broker, options: &Options) {
         name: "librdkafka",
         kafka: "client = \"librdkafka\"",
         role: "count",
+        records: Records::Digits,
     };
     for partitions in [1, 8, 64] {
         compare(&librdkafka, partitions, total, rounds, options, &mut table);
     }
+    let objects = Library {
+        name: "JSON objects with key_field",
+        records: Records::Objects,
+        ..librdkafka
+    };
+    compare(&objects, 1, total, rounds, options, &mut table);
     let old = Broker::start(Version::V3_9);
     let kafka_crate = Library {
         broker: &old,
         name: "the kafka crate, Kafka 3.9",
         kafka: "client = \"kafka\"\nisolation = \"read_uncommitted\"",
         role: "crate",
+        records: Records::Digits,
     };
     for partitions in [1, 8] {
         compare(&kafka_crate, partitions, total, rounds, options, &mut table);
@@ -91,7 +135,9 @@ fn compare(
 ) {
     let topic = topic_name("ingest");
     library.broker.create_topic(&topic, partitions, &[]);
-    fill(library.broker, &topic, partitions, total);
+    fill_with(library.broker, &topic, partitions, total, |number| {
+        library.records.message(number)
+    });
     let (mut ours, mut theirs, mut others) = (Side::default(), Side::default(), Side::default());
     // The first pair fills the page cache.
     for round in 0..=rounds {
@@ -116,7 +162,9 @@ fn compare(
             target,
         ]);
     };
-    row("thousand records/s", |side| &side.rate, 1e3, Some(LEAST));
+    // What is put into objects is no work of a consumer.
+    let least = (library.records == Records::Digits).then_some(LEAST);
+    row("thousand records/s", |side| &side.rate, 1e3, least);
     row("exec to last record, s", |side| &side.whole, 1.0, None);
     row("processor s per million", |side| &side.cpu, 1.0, None);
     if options.against.is_some() {
@@ -135,14 +183,20 @@ fn compare(
     }
 }
 
-/// Spreads the records evenly.
+/// Spreads records of digits evenly.
 pub fn fill(broker: &Broker, topic: &str, partitions: i32, total: u64) {
+    fill_with(broker, topic, partitions, total, |number| {
+        Records::Digits.message(number)
+    });
+}
+
+fn fill_with(broker: &Broker, topic: &str, partitions: i32, total: u64, message: impl Fn(u64) -> Message) {
     let mut left = total;
     while left > 0 {
         let chunk = left.min(50_000);
         let messages: Vec<Message> = (0..chunk)
             .zip((0..partitions).cycle())
-            .map(|(number, partition)| Message::value(format!("{number:0>VALUE$}")).partition(partition))
+            .map(|(number, partition)| message(number).partition(partition))
             .collect();
         broker.produce(topic, &messages);
         left -= chunk;
@@ -156,6 +210,7 @@ fn load(library: &Library<'_>, binary: &Path, topic: &str, total: u64, side: &mu
     let launch = Launch {
         binary,
         kafka: library.kafka,
+        settings: library.records.settings(),
         ..Launch::new(topic, "earliest")
     };
     let bridge = launch.spawn(library.broker);
