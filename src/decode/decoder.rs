@@ -12,7 +12,7 @@ use super::used::{Notes, UsedSchemas};
 use crate::config::{AddedField, DataFormat, StreamSettings};
 use crate::kafka::invalid::{Invalid, Undecodable};
 use crate::kafka::record::{Batch, Effect, Guarantee, Record};
-use crate::reshape::Reshaper;
+use crate::reshape::{Reshaper, clear};
 
 /// Bytes of decoded records that are handed on before the rest of their batch is decoded: a batch is bounded in Kafka's
 /// bytes, of which a few may claim many elements.
@@ -210,7 +210,7 @@ impl Decoder {
                 other => other,
             };
             let bytes = &mut self.value_bytes;
-            bytes.clear();
+            clear(bytes);
             let written = value.write(Part::Value, work, Output::new(bytes, options));
             let reshaped = written.and_then(|value| {
                 let guarantee = value.unwrap_or_default();

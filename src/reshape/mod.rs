@@ -16,4 +16,5 @@ pub(crate) mod fuzzing;
 pub(crate) mod projection;
 mod reshaper;
 
+pub(crate) use reshaper::clear;
 pub use reshaper::{Reshaped, Reshaper};

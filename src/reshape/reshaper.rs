@@ -7,6 +7,15 @@ use crate::config::projection::{Projection, Rule};
 use crate::kafka::invalid::{Invalid, Undecodable};
 use crate::kafka::record::{Effect, Guarantee};
 
+/// Capacity that a buffer keeps from record to record: a record may be 64 MiB as JSON.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Empties a buffer, and keeps no more memory than is usually needed.
+pub(crate) fn clear(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEPT_BYTES);
+}
+
 /// Reshapes values, one after the other.
 #[derive(Debug)]
 pub struct Reshaper {
@@ -90,7 +99,10 @@ impl Reshaper {
             };
             return Ok(nothing(effect));
         };
-        self.shown.clear();
+        clear(&mut self.shown);
+        clear(&mut self.row);
+        self.document.clear();
+        self.document.shrink_to(KEPT_BYTES);
         if let Some(projection) = self.projection.as_ref()
             && !self.unwraps
             && guarantee != Guarantee::Nothing
@@ -116,7 +128,6 @@ impl Reshaper {
                     show(self.projection.as_ref(), after, &mut self.shown)?;
                     return Ok(self.shown(Guarantee::Nothing));
                 };
-                self.row.clear();
                 show(self.projection.as_ref(), after, &mut self.row)?;
                 let shown = std::str::from_utf8(&self.row).unwrap_or_default();
                 show(Some(&metadata.replaced), shown, &mut self.shown)?;

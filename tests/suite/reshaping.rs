@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         promise(metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides),
         promise(the_sql_of_a_change_is_not_shown_where_columns_are_hidden),
         promise(no_bytes_make_the_reshaper_show_what_is_hidden),
+        promise(a_large_value_leaves_no_memory_behind),
         promise(combinations_that_make_no_sense_are_refused_with_a_remedy),
         on_broker(Version::V4_4, change_events_are_shown_as_rows_and_deletes),
         on_broker(
@@ -182,6 +183,19 @@ fn no_bytes_make_the_reshaper_show_what_is_hidden() {
             }
         }
     });
+}
+
+fn a_large_value_leaves_no_memory_behind() {
+    let mut reshaper = reshaper(|settings| settings.hide = vec!["ssn".to_owned()]);
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(32 << 20));
+    let allocated = allocation_counter::measure(|| {
+        for value in [large.as_bytes(), b"{}"] {
+            let shown = reshaper.value(Some(value), Guarantee::Nothing).expect("a value");
+            assert_eq!(shown.value, Some(value));
+        }
+    });
+    assert!(allocated.bytes_max > 32 << 20, "{allocated:?}");
+    assert!(allocated.bytes_current < 4 << 20, "{allocated:?}");
 }
 
 fn combinations_that_make_no_sense_are_refused_with_a_remedy() {
