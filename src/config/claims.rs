@@ -59,7 +59,7 @@ impl Claims {
     }
 
     /// All of them.
-    pub(crate) fn as_map(&self) -> &Map<String, Value> {
+    pub fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
 

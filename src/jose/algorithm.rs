@@ -94,7 +94,7 @@ impl Algorithm {
     }
 
     /// The fewest bytes of a secret: those of the hash (RFC 7518, section 3.2).
-    pub(crate) const fn least_secret(self) -> usize {
+    pub const fn least_secret(self) -> usize {
         match self {
             Self::Hs384 => 48,
             Self::Hs512 => 64,
