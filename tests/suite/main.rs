@@ -132,11 +132,18 @@ fn main() -> ExitCode {
     if let Ok(thread) = std::env::var(panics::THREAD) {
         panics::child(&thread);
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or_else(threads);
     let conclusion = libtest_mimic::run(&arguments, all_trials());
     harness::report_slowest();
     harness::teardown();
     conclusion.exit_code()
+}
+
+/// One more than there are processors: trials wait for brokers, browsers and deadlines more than they compute.
+fn threads() -> Option<usize> {
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(processors.get() + 1)
 }
 
 fn all_trials() -> Vec<Trial> {
