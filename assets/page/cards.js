@@ -2,6 +2,7 @@
 import { isSame, writeCell } from "./cell.js";
 import { h, setText } from "./dom.js";
 import { LiveRows } from "./live_rows.js";
+import { nextTop, Pager } from "./pager.js";
 
 const MOST = 400; // cards in the document
 const FACTS = 6; // of a card, where columns are not configured
@@ -57,6 +58,8 @@ export function createView(session, view, context) {
   const note = h("p", { class: "cards-note" });
   const element = h("section", { class: "cards-view", "data-kiosk": context.kiosk ?? false }, list, note);
   const live = new LiveRows(session, view, context, draw);
+  const look = () => ({ scroller: list, next: () => nextTop(list, list.children) });
+  const pager = context.kiosk ? new Pager({ name: context.name, seconds: context.kioskSeconds, look }) : null;
   let columnsVersion = -1;
   let scalesVersion = -1;
   let parts = null;
@@ -107,6 +110,7 @@ export function createView(session, view, context) {
     setText(note, size > MOST ? `The first ${numbers.format(MOST)} of ${numbers.format(size)}.` : size ? "" : waiting());
     note.hidden = note.textContent === "";
     list.hidden = size === 0;
+    pager?.resume();
   }
 
   function waiting() {
@@ -120,9 +124,11 @@ export function createView(session, view, context) {
     show() {
       columnsVersion = -1;
       live.start();
+      pager?.start();
     },
     hide() {
       live.stop();
+      pager?.stop();
       clearInterval(clock);
     },
     destroy() { this.hide(); },

@@ -4,6 +4,7 @@ import { h, setAttribute } from "./dom.js";
 import { isSame, writeCell } from "./cell.js";
 import { MIN_WIDTH } from "./column_set.js";
 import { clip } from "./format.js";
+import { nextTop } from "./pager.js";
 import { Virtual } from "./virtual.js";
 
 const FLOWING = 60; // rows that are all in the document, with heights of their own
@@ -269,6 +270,11 @@ export class Grid {
   scrollToStart() {
     this.#anchor = null;
     this.#scrollTo(0);
+  }
+
+  // Where the rows behind those that are seen begin in `scroller`, in px.
+  nextPage(scroller) {
+    return this.#isFlowing ? nextTop(scroller, this.#body.rows, this.#headHeight) : this.#virtual.next(this.#scrollTop);
   }
 
   #scrollTo(scrollTop) {

@@ -1,6 +1,7 @@
 // Kiosk: nothing but the view, with a small sign that says whether it is true. With a time it goes from view to view.
 
 import { h, setAttribute, setText } from "./dom.js";
+import { isUsed } from "./presence.js";
 import { stateWords } from "./status.js";
 
 export class Kiosk {
@@ -43,10 +44,10 @@ export class Kiosk {
     setText(state, stateWords(status));
   }
 
-  // A tab that nobody sees stays where it is: what it left would only be opened and closed.
+  // A tab that nobody sees stays where it is: what it left would only be opened and closed. So does one that somebody uses.
   #next() {
     const { pages, current } = this.#pages();
-    if (pages.length > 1 && !document.hidden) this.#go(pages[(current + 1) % pages.length]);
+    if (pages.length > 1 && !document.hidden && !isUsed()) this.#go(pages[(current + 1) % pages.length]);
     else this.#wait();
   }
 }

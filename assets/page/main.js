@@ -153,7 +153,7 @@ async function showStream(entry, link) {
   const { view, name } = chooseView(views, link.view);
   const filters = { ...(link.isBare ? {} : view.filter), ...link.filters };
   const sessionKey = JSON.stringify([link.path, filters, link.from, definitionOf(entry)]);
-  const key = JSON.stringify([sessionKey, name, String(link.params), views]);
+  const key = keyOf(sessionKey, name, link, views);
   if (shown?.kind === "stream" && shown.key === key) return refreshStream(entry);
   const route = routed;
   const isSameStream = shown?.kind === "stream" && shown.sessionKey === sessionKey;
@@ -180,6 +180,11 @@ async function showStream(entry, link) {
   settleFocus();
 }
 
+// What a view is made of, and made anew for.
+function keyOf(sessionKey, name, { params, kiosk: { on, seconds } }, views) {
+  return JSON.stringify([sessionKey, name, String(params), on, seconds, views]);
+}
+
 async function makeView(view, page) {
   const kind = Object.hasOwn(VIEWS, view.kind) ? view.kind : "feed";
   const { module, style } = VIEWS[kind];
@@ -195,6 +200,7 @@ async function makeView(view, page) {
 }
 
 function contextOf(page, view) {
+  const { kiosk: { on, seconds } } = page.link;
   const set = (changes) => {
     for (const [name, value] of Object.entries(changes)) {
       if (value === null || value === undefined || value === false) page.link.params.delete(name);
@@ -202,7 +208,7 @@ function contextOf(page, view) {
     }
     const link = { ...page.link, view: page.link.view ?? page.name };
     replaceLink(link);
-    page.key = JSON.stringify([page.sessionKey, page.name, String(page.link.params), viewsOf(page.entry)]);
+    page.key = keyOf(page.sessionKey, page.name, page.link, viewsOf(page.entry));
   };
   return {
     params: page.link.params,
@@ -217,7 +223,9 @@ function contextOf(page, view) {
       page.removeKeys.push(remove);
       return remove;
     },
-    kiosk: currentLink().kiosk.on,
+    kiosk: on,
+    kioskSeconds: seconds,
+    name: JSON.stringify([page.sessionKey, page.name]),
     locale: navigator.language,
   };
 }

@@ -3,6 +3,7 @@ import { createColumnMenu } from "./column_menu.js";
 import { h, setText } from "./dom.js";
 import { Grid } from "./grid.js";
 import { LiveRows, formatSort } from "./live_rows.js";
+import { Pager } from "./pager.js";
 import { createPanel } from "./panel.js";
 
 const SEARCH_PAUSE = 150; // ms without typing before a search begins
@@ -38,6 +39,10 @@ export function createView(session, view, context) {
   const frame = h("div", { class: "table-frame" }, grid.element, empty);
   const element = h("section", { class: "table-view", "aria-label": label, "data-kiosk": kiosk },
     title || tools.length ? h("div", { class: "table-bar" }, title, tools) : null, h("div", { class: "table-main" }, frame, panel.element));
+
+  // Rows of heights of their own scroll with their title.
+  const scroller = () => (grid.element.hasAttribute("data-flowing") ? element : grid.element);
+  const pager = kiosk ? new Pager({ name: context.name, seconds: context.kioskSeconds, look: () => ({ scroller: scroller(), next: () => grid.nextPage(scroller()) }) }) : null;
 
   search.addEventListener("input", () => {
     clearTimeout(searching);
@@ -133,6 +138,7 @@ export function createView(session, view, context) {
       grid.refresh((column) => column.bar || column.items?.some(({ bar: isBar }) => isBar));
     }
     drawCount();
+    pager?.resume();
     if (wanted !== null) openWanted();
     else if (panel.isOpen) panel.show(session.rows.get(panel.keyText) ?? null);
   }
@@ -165,10 +171,12 @@ export function createView(session, view, context) {
     show() {
       columnsVersion = -1;
       live.start();
+      pager?.start();
       removeKeys = context.keys?.([{ key: "/", label: "Search the table", run: () => search.focus() }]) ?? removeKeys;
     },
     hide() {
       live.stop();
+      pager?.stop();
       clearInterval(clock);
       clearTimeout(searching);
       removeKeys();

@@ -43,14 +43,25 @@ export class Virtual {
     return { from: this.#from, to: this.#to, before: Math.max(scrollTop - (this.#offset(scrollTop) - this.#from * this.rowHeight), 0) };
   }
 
+  // The inverse of #offset.
+  #scrollTop(offset) {
+    const whole = this.count * this.rowHeight;
+    return whole <= MAX_HEIGHT ? offset : (offset / (whole - this.viewport)) * (MAX_HEIGHT - this.viewport);
+  }
+
   // Where to scroll so that a row is seen whole; `scrollTop` itself if it is.
   scrollTo(index, scrollTop) {
     const top = index * this.rowHeight;
     const offset = this.#offset(scrollTop);
     const wanted = Math.min(Math.max(offset, top + this.rowHeight - this.viewport), top);
-    if (wanted === offset) return scrollTop;
-    const whole = this.count * this.rowHeight;
-    return whole <= MAX_HEIGHT ? wanted : (wanted / (whole - this.viewport)) * (MAX_HEIGHT - this.viewport);
+    return wanted === offset ? scrollTop : this.#scrollTop(wanted);
+  }
+
+  // Where to scroll so that the first row that is not seen whole comes first.
+  next(scrollTop) {
+    const offset = this.#offset(scrollTop);
+    const index = Math.floor((offset + this.viewport + 1) / this.rowHeight); // of what is cut by less than a px nobody misses anything
+    return this.#scrollTop(Math.max(index * this.rowHeight, offset + this.rowHeight));
   }
 
   // Rows that Page Down skips.

@@ -43,6 +43,21 @@ test("a row that is scrolled to is seen whole", () => {
   }
 });
 
+test("page by page, every row is seen whole and none twice, but on the last page", () => {
+  for (const [count, rowHeight, viewport] of [[100, 40, 600], [100_000, 38.4, 615], [3_000_000, 40, 610]]) {
+    const rows = virtual(count, rowHeight, viewport);
+    const most = rows.height - viewport;
+    let scrollTop = 0;
+    for (let page = 0; page < 100 && scrollTop < most; page++) {
+      const next = rows.next(scrollTop);
+      const first = Math.floor(viewport / rowHeight) * (page + 1);
+      assert.ok(Math.abs(rows.scrollTo(first, count * rowHeight) - next) < 1e-6, `${count}: ${first} comes first, ${next}`);
+      scrollTop = next;
+    }
+    assert.ok(scrollTop > 0);
+  }
+});
+
 test("the height is one that browsers can lay out", () => {
   assert.ok(virtual(10_000_000).height <= 8_000_000);
 });

@@ -1,10 +1,12 @@
 //! The page on a wall, and at the keyboard.
 
+use super::tables::{order, stream_of};
 use super::{picture, press, second_of, setup, wait_for, wait_for_rows};
 use crate::harness::broker::{Broker, Version};
 use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
+use crate::harness::produce::Message;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -12,6 +14,8 @@ use serde_json::{Value, json};
 pub fn trials() -> Vec<Trial> {
     vec![
         on_broker(Version::V4_4, a_kiosk_shows_nothing_but_the_view_and_turns_pages),
+        on_broker(Version::V4_4, a_kiosk_turns_the_pages_of_what_does_not_fit),
+        on_broker(Version::V4_4, a_kiosk_goes_on_with_the_next_page_of_each_view),
         on_broker(Version::V4_4, everything_is_reached_by_the_keyboard),
         on_broker(Version::V4_4, the_page_holds_from_right_to_left_and_on_a_phone),
     ]
@@ -46,6 +50,103 @@ fn a_kiosk_shows_nothing_but_the_view_and_turns_pages(broker: &Broker) {
             ensure(all, format!("{seen:?}"))
         })
         .await;
+        browser.close().await;
+    });
+}
+
+/// More rows than a window shows, and no more than two do.
+const ROWS: u32 = 30;
+
+fn rows(broker: &Broker, views: &[&str]) -> Daemon {
+    let orders: Vec<Message> = (0..ROWS)
+        .map(|number| order(number, "new", f64::from(number)))
+        .collect();
+    let views = views
+        .iter()
+        .map(|kind| format!("[[stream.view]]\nkind = \"{kind}\"\n"));
+    let lines: Vec<String> = views.collect();
+    let (_, text) = stream_of(
+        broker,
+        &orders,
+        &format!("key_field = \"order\"\n{}", lines.concat()),
+    );
+    Daemon::start(&text)
+}
+
+/// How many rows or cards were seen whole at a look so far, and where the view is scrolled to.
+const WATCH: &str = "
+    window.whole ??= { grid: new Set(), cards: new Set() };
+    const scroller = document.querySelector('#view :is(.grid, .cards)');
+    if (!scroller) return {};
+    const { bottom, top } = scroller.getBoundingClientRect();
+    const begin = scroller.querySelector('thead')?.getBoundingClientRect().bottom ?? top;
+    for (const row of scroller.querySelectorAll('[data-key]')) {
+        const own = row.getBoundingClientRect();
+        if (own.top > begin - 1 && own.bottom < bottom + 1) window.whole[scroller.className].add(row.dataset.key);
+    }
+    return { rows: window.whole.grid.size, cards: window.whole.cards.size, top: scroller.scrollTop };";
+
+fn a_kiosk_turns_the_pages_of_what_does_not_fit(broker: &Broker) {
+    let daemon = rows(broker, &["table"]);
+    block_on(async {
+        let browser = Browser::open(&daemon, "/about").await;
+        for is_smooth in [false, true] {
+            let motion = if is_smooth { "no-preference" } else { "reduce" };
+            let media = json!({ "features": [{ "name": "prefers-reduced-motion", "value": motion }] });
+            let set = browser.devtools("Emulation.setEmulatedMedia", media).await;
+            set.expect("another preference");
+            // Nothing else to show, so a page's time is all that it sets.
+            browser.goto(&daemon.url("/?kiosk=2")).await;
+            browser
+                .run("window.tops = new Set(); document.addEventListener('scroll', ({ target }) => tops.add(Math.round(target.scrollTop)), true)")
+                .await;
+            browser
+                .wait_for(secs(30), WATCH, "the second page has the other rows", |seen| {
+                    seen["rows"] == ROWS && seen["top"].as_f64() > Some(0.0)
+                })
+                .await;
+            browser.screenshot(&picture("page-kiosk-second.png")).await;
+            browser
+                .wait_for(secs(30), WATCH, "the first page follows", |seen| seen["top"] == 0)
+                .await;
+            let tops = browser.run("return [...tops]").await;
+            let are_many = tops.as_array().is_some_and(|tops| tops.len() > 2);
+            assert_eq!(are_many, is_smooth, "on the way: {tops}, {motion}");
+            browser.goto("about:blank").await;
+        }
+        browser.goto(&daemon.url("/?kiosk=2")).await;
+        browser
+            .wait_for(secs(30), WATCH, "the second page", |seen| {
+                seen["top"].as_f64() > Some(0.0)
+            })
+            .await;
+        browser
+            .run("window.pressed = {}; addEventListener('keydown', () => Object.assign(pressed, { at: performance.now() }))")
+            .await;
+        press(&browser, "x").await;
+        browser
+            .wait_for(
+                secs(30),
+                "return performance.now() - pressed.at",
+                "twice a page's time has passed since a key was pressed",
+                |passed| passed.as_f64() > Some(4_500.0),
+            )
+            .await;
+        let seen = browser.run(WATCH).await;
+        assert!(seen["top"].as_f64() > Some(0.0), "it has turned the page: {seen}");
+        browser.close().await;
+    });
+}
+
+fn a_kiosk_goes_on_with_the_next_page_of_each_view(broker: &Broker) {
+    let daemon = rows(broker, &["table", "cards"]);
+    block_on(async {
+        let browser = Browser::open(&daemon, "/?kiosk=2").await;
+        browser
+            .wait_for(secs(60), WATCH, "all rows and cards are seen in turn", |seen| {
+                seen["rows"] == ROWS && seen["cards"] == ROWS
+            })
+            .await;
         browser.close().await;
     });
 }
