@@ -72,7 +72,7 @@ export interface Reconnecting {
 
 /**
  * Final: the URL is wrong, or the stream is not for this client. {@link Follow.retry} tries again. A status of 408, 425 and
- * 429, or from 500 on, is not final.
+ * 429, or from 500 on, is not final; it is tried again no sooner than `Retry-After` says.
  */
 export interface Refused {
   readonly state: "refused";
@@ -128,7 +128,7 @@ export interface FollowOptions<Data = any> {
   withCredentials?: boolean;
   /**
    * After how many milliseconds without a sign of life a connection counts as lost; 45,000 by default. Keep it above the
-   * daemon's `keepalive`; with EventSource, which does not show keepalives, above `heartbeat_interval`.
+   * daemon's `keepalive`; with EventSource, which does not show keepalives, above `heartbeat_interval`. `Infinity` is never.
    */
   silence?: number;
   /**

@@ -4,6 +4,7 @@ const MAX_WAIT = 30_000; // ms, beyond the server's reconnect time
 const MAX_QUEUE = 1_000; // events before an iterator; then reading pauses
 const MAX_HEARD = 1_000; // messages, while a tab catches up
 const TICKS = 3; // in `silence`. Counted, not measured: clocks may jump
+const LONGEST = 2 ** 31 - 1; // ms of a timer; longer ones end at once
 
 // Their id is that of the position. Others may lack one, and count with the next event that has one.
 const MARKS = ["caught-up", "checkpoint", "goodbye", "heartbeat", "reauthenticate"];
@@ -48,8 +49,8 @@ async function byFetch(url, id, { headers, withCredentials }, signal, on) {
         parse(decoder.decode(part.value, { stream: true }));
       }
     }
-  } catch ({ message }) {
-    why = { message };
+  } catch (error) {
+    why = { message: error?.message }; // an application's function may throw anything
   }
   if (!signal.aborted) on.lost(why);
 }
@@ -69,7 +70,7 @@ function parser(id, on) {
       if (name === "data") data.push(value);
       else if (name === "event") type = value;
       else if (name === "id") id = value;
-      else if (name === "retry") on.retry(Number(value));
+      else if (name === "retry" && /^\d+$/.test(value)) on.retry(Number(value));
       if (line !== "") continue;
       if (data.length) on.event(type || "message", data.join("\n"), id);
       type = "";
@@ -81,14 +82,17 @@ function parser(id, on) {
 // Why a response is no stream.
 async function refusal(response) {
   const { status, ok, headers } = response;
-  if (ok && headers.get("content-type")?.startsWith("text/event-stream")) return;
+  const type = headers.get("content-type") ?? "";
+  if (ok && type.startsWith("text/event-stream")) return;
   const redirects = response.type === "opaqueredirect" || (status > 299 && status < 400);
+  // Anything but JSON is not read: it may never end.
   const error = redirects ? { code: "redirected", message: "Please log in." }
-    : (await response.json().catch(() => null))?.error;
+    : type.includes("json") && (await response.json().catch(() => null))?.error;
   const isBearer = /^bearer/i.test(headers.get("www-authenticate"));
+  const after = headers.get("retry-after"); // seconds or a date, which is by the server's clock
   return {
     final: redirects || ok || (status > 399 && status < 500 && ![408, 425, 429].includes(status)),
-    wait: 1_000 * headers.get("retry-after") || 0,
+    wait: 1_000 * after || Date.parse(after) - (Date.parse(headers.get("date")) || Date.now()) || 0,
     reason: "refused",
     status,
     code: error?.code ?? "",
@@ -136,7 +140,7 @@ function stayConnected(url, options, on) {
   function lost({ final, wait = 0, reason = "lost", ...more } = {}) {
     halt();
     if (final) return on.status({ state: "refused", ...more });
-    wait = Math.max(wait, retry) + Math.random() * Math.min(MAX_WAIT, retry * (2 ** attempt - 1));
+    wait = Math.min(Math.max(wait, retry) + Math.random() * Math.min(MAX_WAIT, retry * (2 ** attempt - 1)), LONGEST);
     attempt += 1;
     timer = setTimeout(open, wait);
     on.status({ state: "reconnecting", at: Math.round(Date.now() + wait), attempt, reason, ...more });
@@ -151,7 +155,7 @@ function stayConnected(url, options, on) {
     watch = setInterval(() => {
       quiet = on.full?.() ? 0 : quiet + 1;
       if (quiet > limit) lost({ reason: "silent" });
-    }, silence / TICKS);
+    }, Math.min(silence / TICKS, LONGEST));
     const resumed = position !== "";
     connect(url, position, options, signal, {
       full: on.full,
@@ -326,11 +330,11 @@ function shared(name, url, options, on) {
         quiet = 0;
         elect(true); // the leader is asleep
       }
-    }, silence / TICKS);
+    }, Math.min(silence / TICKS, LONGEST));
   }
 
   function leave() {
-    election.abort();
+    election?.abort();
     channel?.close();
     clearInterval(watch);
     settle();

@@ -209,6 +209,65 @@ test("a refusal is final until it is tried again", async (context) => {
   }, { code: "forbidden", status: 403, message: "not for you" });
 });
 
+test("an answer that never ends is no stream either", async (context) => {
+  const { origin } = await serve(context, (request, response) => {
+    response.writeHead(Number(request.url.slice(1)), { "content-type": "text/html" });
+    response.write("<h1>");
+  });
+  for (const [status, state] of [[200, "refused"], [404, "refused"], [502, "reconnecting"]]) {
+    const said = isState(state);
+    const stream = follow(`${origin}/${status}`, { onState: said.see });
+    assert.equal((await said.seen).status, status);
+    stream.close();
+  }
+});
+
+test("a server may ask for any pause", async (context) => {
+  const delays = [];
+  for (const name of ["setTimeout", "setInterval"]) {
+    const original = globalThis[name];
+    context.mock.method(globalThis, name, (run, delay, ...more) => {
+      delays.push(delay);
+      return original(run, delay, ...more);
+    });
+  }
+  const { origin } = await serve(context, (request, response) => {
+    const [, kind] = request.url.split("/");
+    if (kind === "seconds") return refuse(response, 503, "later", { "retry-after": String(30 * 86_400) });
+    // By the server's clock, which is an hour ahead.
+    const now = Math.floor(Date.now() / 1000) * 1000 + 3_600_000;
+    const date = (at) => new Date(at).toUTCString();
+    if (kind === "date") return refuse(response, 429, "later", { date: date(now), "retry-after": date(now + 20_000) });
+    if (kind === "past") return refuse(response, 429, "now", { date: date(now), "retry-after": date(now - 20_000) });
+    open(response, `retry: ${decodeURIComponent(kind)}\n`);
+    response.end();
+  });
+  const pauses = {};
+  for (const kind of ["seconds", "date", "past", "99999999999", "-5000", "1e9", "0x10"]) {
+    const said = isState("reconnecting");
+    const stream = follow(`${origin}/${kind}`, { onState: said.see, silence: Infinity });
+    pauses[kind] = (await said.seen).at - Date.now();
+    stream.close();
+  }
+  // Longer ones would end at once.
+  assert.ok(delays.length >= 14 && delays.every((delay) => delay === undefined || (delay > 0 && delay < 2 ** 31)), `${delays}`);
+  assert.ok(pauses.seconds > 20 * 86_400_000);
+  assert.ok(pauses[99_999_999_999] > 20 * 86_400_000);
+  assert.ok(Math.abs(pauses.date - 20_000) < 500, `${pauses.date}`);
+  for (const kind of ["past", "-5000", "1e9", "0x10"]) assert.ok(pauses[kind] > 1_000 && pauses[kind] <= 2_500, `${kind}: ${pauses[kind]}`);
+});
+
+test("whatever an application throws for its headers is survived", async (context) => {
+  const { origin } = await serve(context, (request, response) => open(response, after("")));
+  const fails = [() => Promise.reject(), () => Promise.reject(null), () => { throw "no token"; }, () => { throw new Error("no token"); }];
+  for (const headers of fails) {
+    const lost = isState("reconnecting");
+    const stream = follow(origin, { headers, onState: lost.see });
+    assert.equal((await lost.seen).reason, "lost");
+    stream.close();
+  }
+});
+
 test("goodbye is said with its reason, and its reconnect time is kept", async (context) => {
   const { origin, requests } = await serve(context, (request, response, count) => {
     if (count > 1) return open(response, after("A1"));
