@@ -31,7 +31,7 @@ export interface StreamEvent<Data = any> {
   readonly lastEventId: string;
 }
 
-/** The first attempt has not been answered yet. */
+/** The first attempt, or the one after {@link Follow.retry}, has not been answered yet. */
 export interface Connecting {
   readonly state: "connecting";
 }

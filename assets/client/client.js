@@ -197,6 +197,10 @@ function stayConnected(url, options, on) {
       attempt = 0;
       open();
     },
+    retry() {
+      on.status({ state: "connecting" }); // so that the same refusal again is said again
+      this.open();
+    },
     close() {
       this.isOpen = false;
       halt();
@@ -251,8 +255,8 @@ function shared(name, url, options, on) {
       heard = [...heard.slice(1 - MAX_HEARD), data];
       if (!isLeading) proceed();
     } else if (isLeading) {
+      if (data.ask === "retry") feed.retry();
       say();
-      if (data.ask === "retry") feed.open();
     }
   }
 
@@ -348,10 +352,10 @@ function shared(name, url, options, on) {
   for (const [type, listener] of [["freeze", leave], ["pagehide", leave], ["resume", join], ["pageshow", join]]) {
     globalThis.addEventListener?.(type, listener, { capture: true, signal: gone.signal });
   }
-  join();
 
   return {
-    open: () => (feed.isOpen ? feed.open() : ask("retry")),
+    open: join,
+    retry: () => (feed.isOpen ? feed.retry() : ask("retry")),
     forget() {
       at = "";
       heard = [];
@@ -386,6 +390,7 @@ export function follow(url, options = {}) {
   }
   const queue = []; // for the iterator
   let isIterated = false;
+  let last; // what next() has promised
   let wake, space, resume;
 
   function status(now) {
@@ -409,49 +414,60 @@ export function follow(url, options = {}) {
     full: () => (queue.length > MAX_QUEUE ? (space ??= new Promise((done) => (resume = done))) : undefined),
   };
 
-  async function* iterate() {
-    try {
-      for (;;) {
-        while (queue.length) yield queue.shift();
-        resume?.();
-        space = undefined;
-        const { state } = self.state;
-        if (state === "closed") return;
-        if (state === "refused") throw Object.assign(new Error(self.state.message), self.state);
-        await new Promise((done) => (wake = done));
+  async function take() {
+    while (!queue.length) {
+      resume?.();
+      space = undefined;
+      const { state } = self.state;
+      if (state === "closed") return { done: true };
+      if (state === "refused") {
+        const error = Object.assign(new Error(self.state.message), self.state);
+        self.close();
+        throw error;
       }
-    } finally {
-      self.close();
+      await new Promise((done) => (wake = done));
     }
+    return { value: queue.shift(), done: false };
   }
 
   const self = {
     state: { state: "connecting" },
     lastEventId: options.lastEventId ?? "",
-    retry: () => self.state.state === "closed" || source.open(),
+    retry: () => self.state.state === "closed" || source.retry(),
     forget() {
       self.lastEventId = "";
       source.forget();
     },
     close() {
       if (self.state.state === "closed") return;
+      signal?.removeEventListener("abort", self.close);
       source.close();
       queue.length = 0;
       resume?.();
       status({ state: "closed" });
     },
+    // No generator: that would let return() wait for an event, as next() does.
     [Symbol.asyncIterator]() {
       isIterated = true;
-      return iterate();
+      return {
+        next: () => (last = Promise.allSettled([last]).then(take)),
+        async return(value) {
+          self.close();
+          return { value, done: true };
+        },
+      };
     },
   };
 
   if (headers && share === true) throw new TypeError("with headers, share is a string that names the login");
   const canShare = share && globalThis.navigator?.locks && globalThis.BroadcastChannel;
-  const source = canShare ? shared(`${share} ${target}`, target, options, on) : stayConnected(target, options, on);
-  if (!canShare) source.open(self.lastEventId);
+  // The URL first: the name of a lock must not begin with a hyphen.
+  const source = canShare ? shared(`${target} ${share}`, target, options, on) : stayConnected(target, options, on);
   if (signal?.aborted) self.close();
-  signal?.addEventListener("abort", self.close);
+  else {
+    signal?.addEventListener("abort", self.close);
+    source.open(self.lastEventId);
+  }
   return self;
 }
 

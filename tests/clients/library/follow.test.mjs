@@ -1,6 +1,7 @@
 // What `follow` does with a server that is not as it should be.
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import test from "node:test";
 import { follow } from "../../../assets/client/client.js";
 import { first, isState, isType, open, refuse, serve } from "./server.mjs";
@@ -321,6 +322,54 @@ test("after close, abort and leaving the loop nothing is handed on", async (cont
   // A request of any kind would have come before this one.
   await (await fetch(origin)).body.cancel();
   assert.equal(requests.length, length + 1);
+});
+
+test("a refusal that repeats is said again", async (context) => {
+  const { origin } = await serve(context, (request, response) => refuse(response, 401, { error: { code: "invalid_token", message: "no" } }));
+  const states = [];
+  await new Promise((done) => {
+    const stream = follow(origin, {
+      onState({ state }) {
+        states.push(state);
+        if (state !== "refused") return;
+        if (states.length < 4) stream.retry();
+        else done(stream.close());
+      },
+    });
+  });
+  assert.deepEqual(states, ["refused", "connecting", "refused", "connecting", "refused", "closed"]);
+});
+
+test("an iterator ends at once, also while it waits for an event", async (context) => {
+  const { origin } = await serve(context, (request, response) => open(response));
+  const waiting = follow(origin);
+  const iterator = waiting[Symbol.asyncIterator]();
+  const next = iterator.next();
+  assert.deepEqual(await iterator.return("over"), { value: "over", done: true });
+  assert.equal((await next).done, true);
+  assert.deepEqual(waiting.state, { state: "closed" });
+  const unused = follow(origin);
+  await unused[Symbol.asyncIterator]().return();
+  assert.deepEqual(unused.state, { state: "closed" });
+});
+
+test("events that are asked for at once come in their order", async (context) => {
+  const { origin } = await serve(context, (request, response) => open(response, after("")));
+  const stream = follow(origin, { event: "update" });
+  const [one, other] = [stream[Symbol.asyncIterator](), stream[Symbol.asyncIterator]()];
+  const results = await Promise.all([one.next(), one.next(), other.next(), one.next()]);
+  assert.deepEqual(results.map(({ value }) => value.text), EXPECTED.slice(0, 4).map(([, text]) => text));
+  stream.close();
+  assert.equal((await other.next()).done, true);
+});
+
+test("an aborted signal has nothing opened, and a closed stream leaves it", async (context) => {
+  const { origin } = await serve(context, (request, response) => open(response));
+  const headers = () => assert.fail("asked for");
+  assert.deepEqual(follow(origin, { signal: AbortSignal.abort(), headers }).state, { state: "closed" });
+  const { signal } = new AbortController();
+  for (let count = 0; count < 3; count += 1) follow(origin, { signal }).close();
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
 test("filters, positions and headers are sent", async (context) => {

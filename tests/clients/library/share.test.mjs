@@ -171,7 +171,7 @@ test("a tab that is back from the cache has what it missed, once", async () => {
 test("tabs of different filters and logins share nothing", async () => {
   const world = new World(2);
   world.losesMessages = false;
-  for (const options of [{}, { filters: { key: 1 } }, { share: "a" }, { share: "b" }, { share: "b" }, { start: "live" }]) {
+  for (const options of [{}, { filters: { key: 1 } }, { share: "a" }, { share: "-b" }, { share: "-b" }, { start: "live" }]) {
     world.open({ share: true, ...options });
     await world.until(world.now + 3_000);
   }

@@ -130,6 +130,7 @@ export class World {
   locks(tab) {
     return {
       request: (name, { signal, steal }, callback) => new Promise((resolve, reject) => {
+        if (name.startsWith("-")) return reject(new DOMException("a name that is reserved", "NotSupportedError"));
         const request = { tab, callback, resolve, reject };
         let queue = this.#locks.get(name) ?? [];
         if (steal) {
