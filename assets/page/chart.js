@@ -297,7 +297,7 @@ class Chart {
     const now = Date.now();
     const width = this.plotPlace.clientWidth;
     if (!this.#uPlot || width === 0) return;
-    const passed = now - this.#drawnAt;
+    const passed = Math.abs(now - this.#drawnAt); // a clock may be set back
     const perPixel = (this.#drawnAt - this.#left) / (width * devicePixelRatio);
     if (this.#still.matches ? passed < 1_000 : !this.#isDirty && passed < perPixel / 2) return;
     this.#draw(now);

@@ -62,7 +62,7 @@ export class Series {
   add(group, time, value, now) {
     if (!Number.isFinite(time) || time > now + NEWEST_ALLOWED) time = now;
     const bucket = Math.floor(time / this.width);
-    this.#advance(Math.max(bucket, Math.floor(now / this.width)));
+    this.#advance(Math.max(bucket, Math.floor(now / this.width)), now);
     if (bucket <= this.#newest - BUCKETS) return;
     const line = this.#lines.get(group) ?? this.#open(group);
     if (!line) return;
@@ -95,8 +95,14 @@ export class Series {
     return line;
   }
 
-  // Empties the buckets that time has come to.
-  #advance(newest) {
+  // Empties the buckets that time has come to; all of them where the clock was set back, since what they have is yet to come.
+  #advance(newest, now) {
+    if (this.#newest > Math.floor((now + NEWEST_ALLOWED) / this.width)) {
+      this.#lines.clear();
+      this.#others.clear();
+      this.#newest = -Infinity;
+      this.#from = now;
+    }
     if (newest <= this.#newest) return;
     const from = Math.max(this.#newest + 1, newest - BUCKETS + 1);
     this.#newest = newest;
@@ -108,7 +114,7 @@ export class Series {
   // The last minutes before `now`: { x: [seconds], lines: [{ name, slot, last, y, low, high }] }, of lines that have values,
   // or a rate. `low` and `high` of means only; null where there is no value.
   data(now) {
-    this.#advance(Math.floor(now / this.width));
+    this.#advance(Math.floor(now / this.width), now);
     const first = this.#newest - this.size + 1;
     const x = Array.from({ length: this.size }, (_, index) => ((first + index + 0.5) * this.width) / 1000);
     const lines = this.lines.filter((line) => this.kind === "rate" || line.newest >= first).map((line) => {
