@@ -11,7 +11,8 @@ function attribute(root, name) {
 
 // { title, loginUrl, defaultView (a fragment, or ""), nextTheme() }
 export function readBrand(root) {
-  const accent = attribute(root, "accent");
+  const configured = attribute(root, "accent");
+  const accent = configured && plainColour(configured);
   const logo = attribute(root, "logo");
   const asked = new URLSearchParams(location.search).get("theme");
   setTheme(root, THEMES.includes(asked) ? asked : stored(), accent);
@@ -55,6 +56,13 @@ function store(theme) {
   }
 }
 
+// A colour that CSS knows, as parseColour reads it.
+function plainColour(text) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.fillStyle = text;
+  return context.fillStyle;
+}
+
 // The accent is made lighter or darker until text in it can be read on the page's paper (WCAG AA: 4.5).
 function tint(root, accent) {
   const colour = parseColour(accent);
@@ -78,6 +86,8 @@ function washOf(colour, card, muted, most) {
 }
 
 export function parseColour(text) {
+  const [, parts] = /^rgba\((.*)\)$/.exec(text) ?? []; // of a colour that is not opaque
+  if (parts) return parts.split(",").slice(0, 3).map(Number);
   const digits = /^\s*#([\da-f]{3}|[\da-f]{6})\s*$/i.exec(text ?? "")?.[1];
   if (!digits) return null;
   const wide = digits.length === 3 ? [...digits].map((digit) => digit + digit).join("") : digits;

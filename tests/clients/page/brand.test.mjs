@@ -5,6 +5,7 @@ import { contrast, parseColour, readableOn } from "../../../assets/page/brand.js
 test("colours are those of the configuration, and nothing else", () => {
   assert.deepEqual(parseColour("#0f6b74"), [15, 107, 116]);
   assert.deepEqual(parseColour(" #fa0 "), [255, 170, 0]);
+  assert.deepEqual(parseColour("rgba(15, 107, 116, 0.5)"), [15, 107, 116]);
   for (const text of ["", "red", "#12345", "url(x)", "#gggggg", undefined]) assert.equal(parseColour(text), null, String(text));
 });
 
