@@ -218,11 +218,11 @@ export class Columns {
     const list = [];
     const first = this.#keyField !== null ? this.#root.children.get(this.#keyField) : undefined;
     if (first) list.push({ ...describe(first), isPinned: true });
-    else if (this.#key.seen) list.push({ ...describe(this.#key), label: "Key", isPinned: true });
+    else if (this.#key.seen) list.push({ ...describe(this.#key), label: "Key", isPinned: true, read: (row) => row.key });
     const visit = (node) => {
       if (node === first) return;
       if (node.children.size) for (const child of node.children.values()) visit(child);
-      else if (node !== this.#root) list.push(describe(node));
+      else if (node !== this.#root && formatPath(node.names) !== list[0]?.path) list.push(describe(node)); // no record has two keys
     };
     visit(this.#root);
     if (this.#whole.seen) list.push({ ...describe(this.#whole), label: "Value" });

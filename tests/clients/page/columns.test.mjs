@@ -24,6 +24,13 @@ test("without a key field the key is a column of its own", () => {
   assert.equal(columns.list[0].read({ key: "k", value: { a: 1 } }), "k");
 });
 
+test("no value takes the place of a record's key", () => {
+  const columns = new Columns();
+  columns.add({ key: "17", value: { "@key": "18", a: 1 } });
+  assert.deepEqual(paths(columns), ["@key", "a"]);
+  assert.equal(columns.list[0].read({ key: "17", value: { "@key": "18" } }), "17");
+});
+
 test("columns keep their order whatever comes later", () => {
   const columns = found([{ a: 1, b: 2 }], { keyField: "x" });
   const before = columns.version;
