@@ -98,6 +98,11 @@ export class ColumnSet {
     });
   }
 
+  // The column of an id; also of a path that has none, to sort by.
+  at(id) {
+    return this.all.find((column) => column.id === id) ?? configured({ path: id }, 0, []);
+  }
+
   // Those that are shown, pinned ones first.
   get shown() {
     const shown = this.all.filter(({ isHidden }) => !isHidden);

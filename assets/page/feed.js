@@ -290,7 +290,8 @@ class Feed {
   // An event that has just come is marked for a moment, where there are few.
   #isFresh(entry) {
     const { state, eventsPerSecond } = this.#session.status;
-    return !this.#list.isHeld && state === "live" && eventsPerSecond <= CALM && Date.now() - entry.at < 1_000;
+    const isNew = entry.number >= this.#session.liveFrom && Math.abs(Date.now() - entry.at) < 1_000;
+    return isNew && !this.#list.isHeld && state === "live" && eventsPerSecond <= CALM;
   }
 
   // ---- Holding ----

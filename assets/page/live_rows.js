@@ -31,7 +31,6 @@ export class LiveRows {
   #foundVersion = -1;
   #sort;
   #search = "";
-  #liveAt = Infinity;
   columns;
   order;
   formats;
@@ -66,7 +65,6 @@ export class LiveRows {
     this.order.clear();
     this.scales.clear();
     this.#intake = this.#session.rows.values();
-    this.#noteLive();
     this.#unsubscribe = this.#session.subscribe((change) => this.#take(change));
     this.#work(new Set());
   }
@@ -110,7 +108,7 @@ export class LiveRows {
 
   // Whether this row has changed since the table was complete.
   isLive(row) {
-    return row.at > this.#liveAt;
+    return row.number >= this.#session.liveFrom;
   }
 
   // After columns were hidden, shown, pinned or reset.
@@ -121,10 +119,9 @@ export class LiveRows {
   }
 
   #configure() {
-    const column = this.#sort && this.columns.all.find(({ id }) => id === this.#sort.id);
-    const read = column ? (row) => sortKey(column.read(row), column.format) : (row) => sortKey(row.key, null);
+    const column = this.#sort && this.columns.at(this.#sort.id);
     this.order.configure({
-      sortKey: read,
+      sortKey: column ? (row) => sortKey(column.read(row), column.format) : (row) => sortKey(row.key, null),
       isDescending: Boolean(column && this.#sort.isDescending),
       matches: matcher(this.#search, this.columns.shown, this.formats),
     });
@@ -136,7 +133,6 @@ export class LiveRows {
       this.scales.clear();
       this.#found?.clear();
       this.#intake = null;
-      this.#liveAt = Infinity;
     }
     for (const keyText of removed) {
       this.order.remove(keyText);
@@ -147,12 +143,7 @@ export class LiveRows {
       const row = this.#session.rows.get(keyText);
       if (row) this.order.change(row);
     }
-    this.#noteLive();
     if (changed.size || removed.size || cleared || status) this.#work(this.#liveOf(changed));
-  }
-
-  #noteLive() {
-    if (this.#liveAt === Infinity && this.#session.status.state === "live") this.#liveAt = Date.now();
   }
 
   // Rows may come in one frame with the news that the table is complete.
@@ -196,9 +187,9 @@ export class LiveRows {
   #findColumns() {
     if (!this.#found || this.#found.version === this.#foundVersion) return;
     this.#foundVersion = this.#found.version;
-    const before = this.#sort && this.columns.all.find(({ id }) => id === this.#sort.id);
+    const before = this.#sort && this.columns.at(this.#sort.id);
     this.columns.find(this.#found.list);
-    const after = this.#sort && this.columns.all.find(({ id }) => id === this.#sort.id);
+    const after = this.#sort && this.columns.at(this.#sort.id);
     this.columnsVersion += 1;
     if ((this.#sort && before?.format !== after?.format) || this.#search) this.#configure();
   }

@@ -28,11 +28,12 @@ class Session {
   path; // with the values of its parameters
   rows = new Map(); // key text -> Entry
   log = new Log();
+  liveFrom = Infinity; // number of the first entry that was written while it was looked at. No time: clocks may be set back
   columns = null; // a view's: `session.columns ??= session.observe(new Columns())`
   status = {
     state: "connecting", percent: null, resumed: false, retryAt: null, reason: null, code: null, status: null, message: null,
     accepts: [], eventsPerSecond: 0, latency: null, total: 0, notes: [], staleSince: null, endsAt: null, heartbeatAt: null,
-    problems: [],
+    problems: [], remarks: [],
   };
 
   #filters;
@@ -51,7 +52,7 @@ class Session {
   #ticks;
   #counts = new Float64Array(RATE_SECONDS + 1);
   #second = 0;
-  #openedAt = 0;
+  #liveAt = 0; // since when records are counted
   #latencies = [];
   #reopening = 0;
 
@@ -134,12 +135,13 @@ class Session {
     this.#follow?.close();
   }
 
-  // What the server says about the stream beside it: { loaded, percent, problems (texts; they make the rows outdated) }.
-  hear({ percent = null, problems = [] }) {
+  // What the server says about the stream beside it: { percent, problems (texts; they make the rows outdated), remarks (texts of
+  // other problems) }.
+  hear({ percent = null, problems = [], remarks = [] }) {
     const { status } = this;
-    if (status.percent === percent && status.problems.join() === problems.join()) return;
-    status.percent = percent;
-    status.problems = problems;
+    const heard = { percent, problems, remarks };
+    if (Object.entries(heard).every(([name, value]) => String(status[name]) === String(value))) return;
+    Object.assign(status, heard);
     this.#showState();
   }
 
@@ -157,7 +159,6 @@ class Session {
     const attempt = {};
     this.#attempt = attempt;
     this.#connection = "connecting";
-    this.#openedAt = performance.now();
     Object.assign(this.status, { retryAt: null, reason: null, code: null, status: null, message: null, accepts: [], endsAt: null });
     this.#showState();
     const start = this.#from.since ? undefined : this.#from.start ?? (entry.keeps_table ? "snapshot" : undefined);
@@ -178,6 +179,8 @@ class Session {
     // Without a position everything comes anew.
     if (state === "loading" && !resumed && this.status.total > 0 && this.#connection !== "loading") this.#clear();
     if (state === "live" || state === "loading") this.#lastAt = Date.now();
+    if (state === "live" && this.#connection !== "live") this.#liveAt = performance.now();
+    if (state === "live") this.liveFrom = Math.min(this.liveFrom, this.log.next);
     this.#connection = state;
     Object.assign(this.status, { resumed, retryAt: at, reason, status, code, message, accepts });
     if (state === "refused" && isAccess(status, code)) this.#forget(); // it is no longer for this client
@@ -208,7 +211,6 @@ class Session {
 
   #take({ type, data, text, lastEventId }) {
     this.#lastAt = Date.now();
-    this.#counted();
     if (type === "heartbeat") this.status.heartbeatAt = Date.parse(data?.time) || this.#lastAt;
     if (QUIET.has(type)) return;
     const entry = new Entry(this.log.next, type, lastEventId ?? "", text);
@@ -236,7 +238,7 @@ class Session {
     if (isDelete) entry.value = null;
     if (isEnvelope || isDelete) entry.hideText();
     status.total += 1;
-    if (this.#connection === "live" && Number.isFinite(entry.timestamp)) this.#sample(entry.at - entry.timestamp);
+    if (this.#connection === "live") this.#arrived(entry);
     if (key === undefined || key === null) return;
     entry.key = key;
     entry.keyText = this.#keyText(key, entry.topic);
@@ -315,6 +317,7 @@ class Session {
 
   #clear() {
     this.log.clear();
+    this.liveFrom = Infinity;
     this.#pending.first = this.log.first;
     this.status.notes = [];
     this.#clearRows();
@@ -331,7 +334,9 @@ class Session {
 
   // ---- Figures ----
 
-  #counted() {
+  // What comes while it loads or catches up says nothing about how much is written.
+  #arrived({ at, timestamp }) {
+    if (Number.isFinite(timestamp)) this.#sample(at - timestamp);
     const second = Math.floor(performance.now() / 1000);
     this.#pass(second);
     this.#counts[second % this.#counts.length] += 1;
@@ -354,7 +359,7 @@ class Session {
     this.#pass(second);
     const current = this.#counts[second % this.#counts.length];
     const sum = this.#counts.reduce((all, one) => all + one, 0) - current;
-    const seconds = Math.min(RATE_SECONDS, Math.max(1, Math.floor((now - this.#openedAt) / 1000)));
+    const seconds = Math.min(RATE_SECONDS, Math.max(1, Math.floor((now - this.#liveAt) / 1000)));
     this.status.eventsPerSecond = sum / seconds;
     const sorted = [...this.#latencies].sort((one, other) => one - other);
     this.status.latency = sorted.length ? sorted[sorted.length >> 1] : null;

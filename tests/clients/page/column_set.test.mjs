@@ -58,6 +58,13 @@ test("storage that is blocked, full or holds something else does no harm", () =>
   }
 });
 
+test("rows are sorted by any path, shown or not", () => {
+  const set = make({ columns: [{ path: "a", format: "date" }] });
+  assert.equal(set.at("a").format, "date");
+  assert.deepEqual([set.at("b.c").read({ value: { b: { c: 3 } } }), set.at("@changed").read({ at: 7 })], [3, 7]);
+  assert.deepEqual(set.all.map(({ id }) => id), ["a"]);
+});
+
 test("of many columns found, the first ones are shown", () => {
   const set = make({ columns: null });
   set.find(Array.from({ length: 40 }, (_, index) => ({ path: `p${index}`, label: `p${index}`, format: "text", read: () => null, isPinned: index === 0 })));

@@ -203,6 +203,35 @@ test("states say what the page can promise", (t) => {
   assert.equal(session.status.state, "refused");
 });
 
+test("what was written before it is live is neither new nor a rate", (t) => {
+  t.mock.timers.enable({ apis: ["setInterval", "Date"], now: 1_000_000 });
+  let passed = 5_000;
+  t.mock.method(performance, "now", () => passed);
+  const { session, send, state } = open(t, { ...KEYED, timestamp_field: "ts" });
+  const isNew = (key) => session.rows.get(key).number >= session.liveFrom;
+  const second = () => {
+    passed += 1_000;
+    t.mock.timers.tick(1_000);
+  };
+  state({ state: "loading", resumed: false });
+  for (let index = 0; index < 500; index += 1) send("message", { order: String(index), ts: 1 });
+  send("caught-up", { reason: "snapshot" });
+  state({ state: "live" });
+  second();
+  assert.deepEqual([session.status.eventsPerSecond, session.status.latency, isNew("499")], [0, null, false]);
+  for (let index = 0; index < 5; index += 1) send("message", { order: "1", ts: Date.now() - 20 });
+  send("checkpoint", {});
+  second();
+  assert.deepEqual([session.status.eventsPerSecond, session.status.latency, isNew("1"), isNew("2")], [2.5, 20, true, false]);
+  // A clock that is set back makes nothing older than it is.
+  t.mock.timers.setTime(1_000);
+  send("message", { order: "2", ts: 1 });
+  assert.equal(isNew("2"), true);
+  state({ state: "loading", resumed: false });
+  send("message", { order: "3", ts: 1 });
+  assert.equal(isNew("3"), false, "all of it comes anew");
+});
+
 test("a login that ends takes its rows along, and the next one begins anew", (t) => {
   const { session, send, state, played } = open(t, KEYED);
   state({ state: "live" });
