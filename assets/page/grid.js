@@ -8,6 +8,7 @@ import { nextTop } from "./pager.js";
 import { Virtual } from "./virtual.js";
 
 const FLOWING = 60; // rows that are all in the document, with heights of their own
+const FEW = 3; // columns that are laid out as a page, where there are lists
 const STILL = 150; // ms without scrolling before rows are held in place
 const WIDEST = 340; // px of a column, until it is resized
 const PADDING = 30; // px of a cell, both sides
@@ -31,6 +32,7 @@ class RowView {
     this.parts = columns.map((column, index) => {
       const part = index === 0 ? h("th", { scope: "row", role: "rowheader" }) : h("td", { role: "gridcell" });
       part.dataset.align = column.align;
+      part.dataset.label = column.label; // where columns are stacked
       if (column.isPinned) {
         part.dataset.pin = "";
         part.style.insetInlineStart = `var(--pin-${index})`;
@@ -90,6 +92,11 @@ export class Grid {
     this.sizes.disconnect();
   }
 
+  // Whether the rows are laid out as a page of their own.
+  get isFew() {
+    return this.isTall && this.#columns.length <= FEW;
+  }
+
   // ---- Columns ----
 
   setColumns(columns, sort) {
@@ -97,6 +104,7 @@ export class Grid {
     this.#columns = columns;
     this.isTall = columns.some(({ items }) => items?.length);
     this.element.toggleAttribute("data-tall", this.isTall);
+    this.element.toggleAttribute("data-few", this.isFew);
     this.#views.clear();
     this.#free = [];
     this.#body.replaceChildren();
@@ -205,10 +213,7 @@ export class Grid {
   }
 
   #layOut() {
-    if (this.isTall) {
-      for (const [index, col] of [...this.#widths.children].entries()) col.style.width = this.#columns[index].width ? `${this.#columns[index].width}px` : "";
-      return;
-    }
+    if (this.isTall) return this.#layOutTall();
     let sum = 0;
     let pinned = 0;
     const whole = this.element.clientWidth;
@@ -231,6 +236,19 @@ export class Grid {
     }
     // Two or three narrow columns are not spread over all of a wide window.
     this.#table.style.width = `${Math.max(sum, Math.min(whole, sum * 3))}px`;
+  }
+
+  // The browser finds the widths, by what is in the rows.
+  #layOutTall() {
+    const widths = [...this.#widths.children];
+    for (const [index, col] of widths.entries()) col.style.width = this.#columns[index].width ? `${this.#columns[index].width}px` : "";
+    let pinned = 0;
+    for (const [index, column] of this.#columns.entries()) {
+      if (!column.isPinned) return;
+      const width = this.#width(index);
+      this.#table.style.setProperty(`--pin-${index}`, pinned + width <= this.element.clientWidth * PINNED_SHARE ? `${pinned}px` : "auto");
+      pinned += width;
+    }
   }
 
   // ---- Rows ----

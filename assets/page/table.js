@@ -124,7 +124,7 @@ export function createView(session, view, context) {
       columnsVersion = Math.max(live.columnsVersion, 0);
       const shown = live.columns.shown;
       grid.setColumns(shown, live.sort);
-      element.toggleAttribute("data-tall", grid.isTall);
+      element.toggleAttribute("data-few", grid.isFew);
       menu.update(live.isCut);
       clearInterval(clock);
       const isRelative = ({ format }) => format === "relative";

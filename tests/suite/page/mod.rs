@@ -12,6 +12,7 @@ mod home;
 mod hostile;
 mod kiosk;
 mod links;
+mod lists;
 mod modules;
 mod sharing;
 mod snippets;
@@ -40,6 +41,7 @@ pub fn trials() -> Vec<Trial> {
         hostile::trials(),
         kiosk::trials(),
         links::trials(),
+        lists::trials(),
         modules::trials(),
         sharing::trials(),
         snippets::trials(),
