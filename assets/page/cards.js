@@ -2,6 +2,7 @@
 import { isSame, writeCell } from "./cell.js";
 import { h, setText } from "./dom.js";
 import { LiveRows } from "./live_rows.js";
+import { filteredBy, whyNone } from "./no_rows.js";
 import { nextTop, Pager } from "./pager.js";
 
 const MOST = 400; // cards in the document
@@ -56,7 +57,7 @@ export function createView(session, view, context) {
   const numbers = new Intl.NumberFormat(context.locale);
   const list = h("ul", { class: "cards", role: "list", "aria-label": label, tabindex: "0" });
   const note = h("p", { class: "cards-note" });
-  const element = h("section", { class: "cards-view", "data-kiosk": context.kiosk ?? false }, list, note);
+  const element = h("section", { class: "cards-view", "data-kiosk": context.kiosk ?? false }, filteredBy(session, view, context), list, note);
   const live = new LiveRows(session, view, context, draw);
   const look = () => ({ scroller: list, next: () => nextTop(list, list.children) });
   const pager = context.kiosk ? new Pager({ name: context.name, seconds: context.kioskSeconds, look }) : null;
@@ -107,16 +108,10 @@ export function createView(session, view, context) {
       rewrite();
     }
     const { size } = live.order;
-    setText(note, size > MOST ? `The first ${numbers.format(MOST)} of ${numbers.format(size)}.` : size ? "" : waiting());
+    setText(note, size > MOST ? `The first ${numbers.format(MOST)} of ${numbers.format(size)}.` : size ? "" : whyNone(session));
     note.hidden = note.textContent === "";
     list.hidden = size === 0;
     pager?.resume();
-  }
-
-  function waiting() {
-    const { state, percent } = session.status;
-    if (state === "loading") return percent ? `Loading, ${percent} %…` : "Loading…";
-    return "Waiting for the first record…";
   }
 
   return {

@@ -12,7 +12,7 @@ import { number } from "./words.js";
 const SIGNS = { added: "+", removed: "−", changed: "~" };
 const COPIED_TEXT = 8 << 20; // what is longer is for a download
 
-export const keyLabel = (key) => (typeof key === "string" ? key : key === undefined || key === null ? "no key" : JSON.stringify(key));
+export const keyLabel = (key) => (typeof key === "string" ? key || "\"\"" : key === undefined || key === null ? "no key" : JSON.stringify(key));
 
 // Members that the server adds to values and that differ with every record: where it is in Kafka. A Set. `of`: of /streams.
 export const addedNames = (of) => new Set([of.partition_field, of.offset_field, of.timestamp_field].filter(Boolean));

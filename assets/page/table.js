@@ -3,6 +3,7 @@ import { createColumnMenu } from "./column_menu.js";
 import { h, setText } from "./dom.js";
 import { Grid } from "./grid.js";
 import { LiveRows, formatSort } from "./live_rows.js";
+import { filteredBy, whyNone } from "./no_rows.js";
 import { Pager } from "./pager.js";
 import { createPanel } from "./panel.js";
 
@@ -35,7 +36,7 @@ export function createView(session, view, context) {
   const count = h("p", { class: "count" });
   const empty = h("p", { class: "table-empty" });
   const title = view.title ? h("h2", { class: "table-title" }, view.title) : null;
-  const tools = kiosk ? [] : [search, count, menu.element];
+  const tools = kiosk ? [] : [search, count, filteredBy(session, view, context), menu.element];
   const frame = h("div", { class: "table-frame" }, grid.element, empty);
   const element = h("section", { class: "table-view", "aria-label": label, "data-kiosk": kiosk },
     title || tools.length ? h("div", { class: "table-bar" }, title, tools) : null, h("div", { class: "table-main" }, frame, panel.element));
@@ -157,13 +158,12 @@ export function createView(session, view, context) {
   }
 
   function emptyText(total) {
-    const { state, percent } = session.status;
     if (total) return live.isSettled ? `No row contains “${live.search}”.` : "Searching…";
-    if (state === "loading") return percent ? `Loading, ${percent} %…` : "Loading…";
-    if (state === "live" && session.log.size && ![...session.log].some(({ keyText }) => keyText !== null)) {
+    const records = [...session.log].filter(({ type }) => type === "message");
+    if (session.status.state === "live" && records.length && records.every(({ keyText }) => keyText === null)) {
       return "These records have no key, so there is no table of them. The feed shows them one by one.";
     }
-    return "Waiting for the first record…";
+    return whyNone(session);
   }
 
   return {
