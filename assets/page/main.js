@@ -8,7 +8,8 @@ import { copyText, h, isTyping, loadStyle, replaceChildren, setAttribute, setTex
 import { askForParameters, Home, showMissing, showOpener } from "./home.js";
 import { Keys } from "./keys.js";
 import { Kiosk } from "./kiosk.js";
-import { chooseView, findStream, formatLink, kioskOf, labelOf, parametersOf, parseLink, viewNames, viewsOf } from "./router.js";
+import { sentencesOf } from "./problems.js";
+import { chooseView, findStream, formatLink, hasDots, kioskOf, labelOf, parametersOf, parseLink, viewNames, viewsOf } from "./router.js";
 import { openSession } from "./session.js";
 import { StatusBar } from "./status.js";
 import { definitionOf, Streams } from "./streams.js";
@@ -81,8 +82,8 @@ async function route() {
     replaceLink(first);
     return route();
   }
-  const found = findStream(streams.entries, link.path);
-  if (!found && streams.isFull) return show({ kind: "missing", key: link.path, title: "Not found" }, (into) => showMissing(into, link.path, streams.entries));
+  const found = hasDots(link.path) ? null : findStream(streams.entries, link.path);
+  if (!found && (streams.isFull || hasDots(link.path))) return show({ kind: "missing", key: link.path, title: "Not found" }, (into) => showMissing(into, link.path, streams.entries));
   if (found && !found.values) {
     return show({ kind: "parameters", key: link.path, title: found.entry.path }, (into) => askForParameters(into, found.entry, (path) => go({ ...link, path })));
   }
@@ -163,7 +164,7 @@ async function showStream(entry, link) {
   if (isSameStream) leaveView();
   else leave();
   if (former) close(former);
-  const page = { kind: "stream", key, sessionKey, session, name, link, entry, view: null, removeKeys: [] };
+  const page = { kind: "stream", key, sessionKey, session, name, link, entry, view: null, removeKeys: [], isFlowing: false };
   shown = page;
   document.body.dataset.page = "stream";
   page.unsubscribe = session.subscribe((change) => { if (change.status) showStatus(page); });
@@ -269,13 +270,22 @@ function fillSwitch(path) {
 function refreshStream(entry) {
   const { session, link } = shown;
   shown.entry = entry;
-  session.hear({ percent: streams.percentOf(entry), problems: streams.problemsOf(entry).filter((problem) => problem.outdated).map(({ title, text }) => `${title}. ${text ?? ""}`.trim()) });
+  const problems = streams.problemsOf(entry);
+  session.hear({
+    percent: streams.percentOf(entry),
+    problems: problems.filter(({ outdated }) => outdated).map(sentencesOf),
+    remarks: problems.filter(({ outdated, stream, topic }) => !outdated && (stream || topic)).map(sentencesOf),
+  });
   fillSwitch(link.path);
 }
 
 function showStatus(page) {
   const { session } = page;
   const { state } = session.status;
+  // What was wrong while it loaded may be over.
+  const isFlowing = state === "live" || state === "stale";
+  if (isFlowing && !page.isFlowing && streams.problems.length) streams.refresh();
+  page.isFlowing = isFlowing;
   status.show(session);
   access.show(session.status, brand.loginUrl);
   setAttribute(byId("main"), "data-access", state === "unauthorised" ? "refused" : null);
@@ -294,6 +304,7 @@ function take(key, entry, options) {
     clearTimeout(found.closing);
     sessions.delete(key);
     sessions.set(key, found); // the newest last
+    if (["refused", "unauthorised"].includes(found.session.status.state)) found.session.retry(); // whoever comes back asks again
     return found.session;
   }
   for (const [other] of sessions) if (sessions.size >= SESSIONS) close(other);

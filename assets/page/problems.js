@@ -23,7 +23,7 @@ const KINDS = [
   {
     is: /^stream (?<stream>\/\S*): its table is full/,
     title: ({ stream }) => `The table of ${stream} is full`,
-    remedy: "Some keys are missing from it. Raise `max_table_bytes` or `max_table_keys` of the stream, or `max_bytes` of [memory].",
+    remedy: "Some keys are missing from it. Raise `max_keys` or `max_table_bytes` of the stream; `limit` of [memory] bounds all of them together.",
   },
   {
     is: /^stream (?<stream>\/\S*): does not keep up/,
@@ -56,6 +56,11 @@ export function explain(text) {
     return { title: typeof title === "function" ? title(about) : title, text: isSaid ? null : withoutPrefix(said), remedy, outdated, ...about };
   }
   return { title: "The server reports a problem", text: said, remedy: null, outdated: false, stream: null, topic: null };
+}
+
+// A problem in a line of text.
+export function sentencesOf({ title, text, remedy }) {
+  return [`${title}.`, text && (/[.!?]$/.test(text) ? text : `${text}.`), remedy?.replaceAll("`", "")].filter(Boolean).join(" ");
 }
 
 // "kafka: …" and "kafka 127.0.0.1:9092: …" are said by the title already, but for the address.

@@ -68,6 +68,11 @@ export function parametersOf(pattern) {
   return [...pattern.matchAll(/\{([^{}]+)\}/g)].map(([, name]) => name);
 }
 
+// Whether a URL would lead elsewhere than the path says: browsers take dot segments out of it, also those with escapes.
+export function hasDots(path) {
+  return /[\\/](?:\.|%2e){1,2}(?:[\\/]|$)/i.test(path);
+}
+
 // The values of a pattern's parameters in a path, decoded, or null if it is another path. A Map.
 export function matchPath(pattern, path) {
   const wanted = pattern.split("/");

@@ -46,9 +46,15 @@ const REASONS = {
 function trouble({ state, reason, message, problems, staleSince }) {
   const since = staleSince ? ` What is shown is as of ${clock(staleSince)}.` : "";
   switch (state) {
-    case "stale": return `${problems[0]}${since} It continues by itself.`;
+    case "stale": return `${problems[0]}${since}`;
+    case "connecting":
+    case "loading":
+    case "catching-up": return problems[0] ?? null;
     case "draining":
-    case "reconnecting": return `${message ?? REASONS[reason] ?? REASONS.lost}${since} Nothing is missed: it continues where it was.`;
+    case "reconnecting": {
+      const why = `${reason === "refused" ? message : REASONS[reason] ?? REASONS.lost}${since}`;
+      return reason === "stream-removed" ? why : `${why} Nothing is missed: it continues where it was.`;
+    }
     case "refused": return message ?? "The server refuses this stream.";
     default: return null;
   }
@@ -57,8 +63,9 @@ function trouble({ state, reason, message, problems, staleSince }) {
 export class StatusBar {
   #announcer;
   #state = null; // last announced
-  #dismissed = 0; // notes up to this time are not shown
+  #dismissed = new Set(); // notes and remarks that are not shown
   #lostAt = null;
+  #refresh = () => {};
   #server = null; // problems of the server, while no stream is shown
 
   constructor(announcer) {
@@ -79,6 +86,7 @@ export class StatusBar {
 
   // Called once per second, and when something changes.
   show(session) {
+    this.#refresh = () => this.#fill(this.#notices(session));
     const { status } = session;
     const state = byId("state");
     byId("status").hidden = false;
@@ -97,7 +105,7 @@ export class StatusBar {
     setText(byId("rate"), isFlowing ? `${rate(status.eventsPerSecond)}/s` : "");
     setText(byId("latency"), isFlowing && status.latency !== null ? duration(status.latency) : "");
     this.#announce(status);
-    this.#fill(this.#notices(session));
+    this.#refresh();
   }
 
   #announce({ state, percent: read, retryAt }) {
@@ -116,11 +124,14 @@ export class StatusBar {
     const text = trouble(status);
     const isBrief = status.state === "reconnecting" && Date.now() - (this.#lostAt ??= Date.now()) < LATE_MS && status.reason === "lifetime";
     if (status.state !== "reconnecting") this.#lostAt = null;
-    if (text && !isBrief) notices.push({ key: status.state, kind: status.state === "refused" ? "bad" : "wait", text, retry: status.state === "stale" ? null : () => session.retry() });
-    for (const note of status.notes.slice(-NOTES_SHOWN)) {
-      if (note.at > this.#dismissed) notices.push({ key: `${note.at} ${note.text}`, kind: "note", at: note.at, text: note.text });
+    if (text && !isBrief) notices.push({ key: status.state, kind: status.state === "refused" ? "bad" : "wait", text, retry: ["draining", "reconnecting", "refused"].includes(status.state) ? () => session.retry() : null });
+    for (const remark of status.remarks) notices.push({ key: remark, kind: "note", text: remark, about: [remark] });
+    const { notes } = status;
+    for (const [index, note] of notes.entries()) {
+      if (index < notes.length - NOTES_SHOWN) continue;
+      notices.push({ key: `${note.at} ${note.text}`, kind: "note", at: note.at, text: note.text, about: notes.slice(0, index + 1).reverse() });
     }
-    return notices;
+    return notices.filter(({ about: [it] = [] }) => !this.#dismissed.has(it));
   }
 
   // One element per notice, which stays while the notice does.
@@ -135,19 +146,18 @@ export class StatusBar {
     if (elements.length !== place.children.length || elements.some((element, index) => element !== place.children[index])) replaceChildren(place, elements);
   }
 
-  #make({ key, kind, text, at, retry }) {
-    if (kind === "note") this.#announcer.say(text);
+  // `about`: what is dismissed with it.
+  #make({ key, kind, text, at, retry, about }) {
+    if (kind === "note" || key === "loading") this.#announcer.say(text);
     return h("div", { class: "notice", "data-kind": kind, "data-key": key },
       at ? h("time", { datetime: new Date(at).toISOString() }, clock(at)) : null,
       h("p", { class: "notice-text" }),
       retry ? h("button", { type: "button", on: { click: retry } }, "Try now") : null,
-      kind === "note" ? h("button", { type: "button", class: "plain", "aria-label": "Dismiss", on: { click: () => this.#dismiss(at) } }, "✕") : null);
+      kind === "note" ? h("button", { type: "button", class: "plain", "aria-label": "Dismiss", on: { click: () => this.#dismiss(about) } }, "✕") : null);
   }
 
-  #dismiss(at) {
-    this.#dismissed = Math.max(this.#dismissed, at);
-    for (const element of [...byId("notices").querySelectorAll("[data-kind=note]")]) {
-      if (Date.parse(element.querySelector("time").dateTime) <= at) element.remove();
-    }
+  #dismiss(about) {
+    for (const it of about) this.#dismissed.add(it);
+    this.#refresh();
   }
 }

@@ -42,7 +42,7 @@ export function createView(session, view, context) {
     title || tools.length ? h("div", { class: "table-bar" }, title, tools) : null, h("div", { class: "table-main" }, frame, panel.element));
 
   // Rows of heights of their own scroll with their title.
-  const scroller = () => (grid.element.hasAttribute("data-flowing") ? element : grid.element);
+  const scroller = () => (grid.isFew && grid.element.hasAttribute("data-flowing") ? element : grid.element);
   const pager = kiosk ? new Pager({ name: context.name, seconds: context.kioskSeconds, look: () => ({ scroller: scroller(), next: () => grid.nextPage(scroller()) }) }) : null;
 
   search.addEventListener("input", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  chooseView, fillPath, findStream, formatLink, kioskOf, matchPath, parametersOf, parseLink, streamUrl, viewNames, viewsOf,
+  chooseView, fillPath, findStream, formatLink, hasDots, kioskOf, matchPath, parametersOf, parseLink, streamUrl, viewNames, viewsOf,
 } from "../../../assets/page/router.js";
 
 test("a link names a stream, a view, filters, a start, and what is the view's own", () => {
@@ -84,4 +84,15 @@ test("views are those configured, or those that fit", () => {
   assert.equal(chooseView(views, "table-2").view, views[2]);
   assert.equal(chooseView(views, "no-such").view, views[0]);
   assert.equal(chooseView(views, null).name, "table");
+});
+
+test("a path whose URL would lead elsewhere is known", () => {
+  for (const path of ["/users/../orders", "/users/./orders", "/users/%2e%2E/orders", "/.%2e/x", "/a\\..\\b", "/users/..", "/."]) {
+    assert.equal(hasDots(path), true, path);
+    assert.notEqual(new URL(`.${path}`, "http://host/base/").pathname, `/base${path}`);
+  }
+  for (const path of ["/orders", "/v1.2/a..b", "/...", "/users/%2e%2e%2e", "/.well-known", "/a/b."]) {
+    assert.equal(hasDots(path), false, path);
+    assert.equal(new URL(`.${path}`, "http://host/base/").pathname, `/base${path}`);
+  }
 });

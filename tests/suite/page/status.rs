@@ -7,10 +7,10 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
-use crate::harness::wait::block_on;
+use crate::harness::wait::{block_on, secs};
 use crate::harness::{on_broker, promise_on};
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
             Version::V4_4,
             a_lost_broker_is_said_and_its_return_loses_and_doubles_nothing,
         ),
+        on_broker(Version::V4_4, what_is_wrong_is_said_beside_the_stream),
         on_broker(Version::V4_4, a_stream_that_changes_is_opened_anew),
         on_broker(Version::V4_4, what_is_announced_does_not_flood),
     ]
@@ -106,6 +107,42 @@ fn a_lost_broker_is_said_and_its_return_loses_and_doubles_nothing() {
         // A last record that comes at once shows that nothing doubled came before it.
         broker.produce(&topic, &numbered(15, 1));
         wait_for(&browser, "one more, and no other", |seen| seen["total"] == 16).await;
+        browser.close().await;
+    });
+}
+
+fn what_is_wrong_is_said_beside_the_stream(broker: &Broker) {
+    let topic = topic_name("mistyped");
+    let text = format!(
+        "{}[[stream]]\npath = \"/orders\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\nkey_field = \"order\"\n",
+        served(broker)
+    );
+    let nowhere = text.replace(&broker.bootstrap(), &format!("127.0.0.1:{}", free_port()));
+    let daemons = [Daemon::start(&text), Daemon::start(&nowhere)];
+    block_on(async {
+        daemons[0].wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        let says = |seen: &Value, words: [&str; 2]| {
+            let notice = seen["notices"][0].as_str().unwrap_or_default();
+            words.iter().all(|word| notice.contains(word))
+        };
+        browser.goto(&daemons[0].url("/")).await;
+        wait_for(&browser, "the topic is missing", |seen| {
+            seen["state"] == "live" && says(seen, ["does not exist", "Create it, or correct topics"])
+        })
+        .await;
+        browser
+            .run("document.querySelector('#notices [aria-label=Dismiss]').click()")
+            .await;
+        wait_for(&browser, "the notice is dismissed", |seen| {
+            seen["notices"] == json!([])
+        })
+        .await;
+        browser.goto(&daemons[1].url("/")).await;
+        wait_for(&browser, "Kafka is away", |seen| {
+            seen["state"] == "loading" && says(seen, ["Kafka", "brokers"])
+        })
+        .await;
         browser.close().await;
     });
 }
