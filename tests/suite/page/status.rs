@@ -1,6 +1,6 @@
 //! What the page says about its connection, and that it is true.
 
-use super::{LOOK, picture, served, setup, wait_for, wait_for_rows};
+use super::{LOOK, picture, second_of, served, setup, wait_for, wait_for_rows};
 use crate::common::table;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::browser::Browser;
@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         on_broker(Version::V4_4, what_is_wrong_is_said_beside_the_stream),
         on_broker(Version::V4_4, a_stream_that_changes_is_opened_anew),
+        on_broker(Version::V4_4, a_removed_stream_is_shown_again_once_it_is_back),
         on_broker(Version::V4_4, what_is_announced_does_not_flood),
     ]
 }
@@ -163,6 +164,26 @@ fn a_stream_that_changes_is_opened_anew(broker: &Broker) {
                 && seen["notices"] == json!([])
         })
         .await;
+        browser.close().await;
+    });
+}
+
+fn a_removed_stream_is_shown_again_once_it_is_back(broker: &Broker) {
+    let (_, text) = setup(broker, "", "");
+    let both = format!("{text}{}", second_of(&text));
+    let daemon = Daemon::start(&both);
+    block_on(async {
+        let browser = Browser::open(&daemon, "/#/other").await;
+        wait_for_rows(&browser, &["Europe"]).await;
+        daemon.rewrite_config(&text);
+        daemon.signal(Signal::HUP);
+        wait_for(&browser, "there is no such stream", |seen| {
+            seen["page"] == "missing" && seen["heading"] == "Not found"
+        })
+        .await;
+        daemon.rewrite_config(&both);
+        daemon.signal(Signal::HUP);
+        wait_for_rows(&browser, &["Europe"]).await;
         browser.close().await;
     });
 }
