@@ -2,4 +2,4 @@
 import { follow } from "kafka-sse-bridge-client";
 import { cutEverywhere } from "./cuts.mjs";
 
-console.log(JSON.stringify(await cutEverywhere(follow, process.argv[2], 100, {})));
+console.log(JSON.stringify(await cutEverywhere(follow, [process.argv[2]], 100, {})));

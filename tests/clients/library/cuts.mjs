@@ -4,9 +4,10 @@
 
 const isRecord = ({ type }) => type === "message" || type === "delete";
 
-/** `atOnce` streams at a time, cut at every `step`th byte. */
-export async function cutEverywhere(follow, url, atOnce, options, step = 1) {
-  const once = (cut) => new Promise((done) => {
+/** `atOnce` streams at a time of each of the `urls`, which are of the same stream through different origins. */
+export async function cutEverywhere(follow, urls, atOnce, options) {
+  const [whole] = urls;
+  const once = (url, cut) => new Promise((done) => {
     const seen = [];
     let wasCut = cut === undefined;
     const stream = follow(cut === undefined ? url : `${url}?cb=${cut}`, {
@@ -21,7 +22,7 @@ export async function cutEverywhere(follow, url, atOnce, options, step = 1) {
     });
   });
   const controller = new AbortController();
-  const { body } = await fetch(url, { signal: controller.signal });
+  const { body } = await fetch(whole, { signal: controller.signal });
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   while (!/^event: caught-up\ndata: .*\n\n/m.test(text)) text += (await reader.read()).value;
@@ -29,18 +30,17 @@ export async function cutEverywhere(follow, url, atOnce, options, step = 1) {
   const { length } = new TextEncoder().encode(text);
   const isTable = /^event: caught-up\ndata: {"reason":"snapshot"}/m.test(text);
   const shown = (seen) => JSON.stringify(isTable ? seen.filter(([type]) => type === "message").map(([, row]) => row) : seen);
-  const whole = await once();
-  const expected = shown(whole);
+  const records = await once(whole);
+  const expected = shown(records);
   const wrong = [];
-  let cut = 0;
-  const worker = async () => {
-    while (cut < length) {
-      const mine = cut;
-      cut += step;
-      const seen = shown(await once(mine));
-      if (seen !== expected) wrong.push([mine, seen]);
+  let cuts = 0;
+  const worker = async (url) => {
+    while (cuts < length) {
+      const cut = cuts++;
+      const seen = shown(await once(url, cut));
+      if (seen !== expected) wrong.push([cut, seen]);
     }
   };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-  return { records: whole.length, cuts: length, wrong };
+  await Promise.all(urls.flatMap((url) => Array.from({ length: atOnce }, () => worker(url))));
+  return { records: records.length, cuts, wrong };
 }

@@ -1,5 +1,5 @@
 //! A proxy that cuts connections where the request says: one with `cb=N` ends after N bytes of the body of its first response,
-//! and where N is odd, the next request with it gets an error page. `cb` is a parameter that the daemon passes over.
+//! and where N is odd, the next request for the same gets an error page. `cb` is a parameter that the daemon passes over.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 const ERROR_PAGE: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 21\r\n\
-    Connection: close\r\n\r\n<h1>Bad Gateway</h1>\n";
+    Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n<h1>Bad Gateway</h1>\n";
 
-/// How many requests there were for each cut.
-type Requests = Arc<Mutex<HashMap<usize, usize>>>;
+/// How many requests there were for each path and cut.
+type Requests = Arc<Mutex<HashMap<(String, usize), usize>>>;
 
 /// Starts one that passes on to `target`; returns its origin. Its threads end with their connections, which end with either
 /// side.
@@ -40,9 +40,9 @@ fn pass(mut client: TcpStream, target: u16, requests: &Requests) -> io::Result<(
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = client.read(&mut buffer) {
         // A request without a body comes in one piece.
-        if let Some(cut) = cut_of(&buffer[..read]) {
+        if let Some((path, cut)) = cut_of(&buffer[..read]) {
             let mut requests = lock(requests);
-            let count = requests.entry(cut).or_default();
+            let count = requests.entry((path, cut)).or_default();
             *count += 1;
             match *count {
                 1 => *lock(&limit) = Some(cut),
@@ -59,12 +59,13 @@ fn pass(mut client: TcpStream, target: u16, requests: &Requests) -> io::Result<(
     Ok(())
 }
 
-/// N of `cb=N` in the request line.
-fn cut_of(request: &[u8]) -> Option<usize> {
+/// The path and N of a request for it with `cb=N`. A preflight is none: what is cut is a stream.
+fn cut_of(request: &[u8]) -> Option<(String, usize)> {
     let line = request.split(|byte| *byte == b'\r').next()?;
-    let line = std::str::from_utf8(line).ok()?;
-    let (_, value) = line.split_once("cb=")?;
-    value.split([' ', '&']).next()?.parse().ok()
+    let line = std::str::from_utf8(line).ok()?.strip_prefix("GET ")?;
+    let (path, value) = line.split_once("?cb=")?;
+    let bytes = value.split([' ', '&']).next()?.parse().ok()?;
+    Some((path.to_owned(), bytes))
 }
 
 fn responses(mut server: &TcpStream, mut client: &TcpStream, limit: &Mutex<Option<usize>>) -> io::Result<()> {
