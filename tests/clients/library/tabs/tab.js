@@ -16,8 +16,8 @@ window.leads = async () => {
   const mine = `mine ${Math.random()}`;
   const query = () => navigator.locks.query();
   const { held } = await navigator.locks.request(mine, query);
-  const client = (name) => held.find((lock) => lock.name.startsWith(name))?.clientId;
-  return client("true ") === client(mine);
+  const leader = held.find(({ name }) => name.endsWith(" true"));
+  return leader?.clientId === held.find(({ name }) => name === mine).clientId;
 };
 
 /** Has this tab do nothing at all for a while, from soon on; `asleep` says so in the others. */
