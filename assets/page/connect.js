@@ -38,7 +38,7 @@ export function openConnect(session, { id = "", announce }) {
       });
       return h("section", { "data-snippet": name },
         h("div", null, h("h3", null, of), copy),
-        h("pre", { tabindex: "0", dir: "ltr", "aria-label": of }, h("code", null, code)));
+        h("pre", { tabindex: "0", role: "group", dir: "ltr", "aria-label": of }, h("code", null, code)));
     }));
   dialog.addEventListener("close", () => dialog.remove());
   // Outside of it: the dialog itself is hit nowhere but at its edge.

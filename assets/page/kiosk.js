@@ -10,7 +10,7 @@ export class Kiosk {
   #seconds = 0;
   #page = null;
   #timer = 0;
-  #sign = h("p", { id: "sign", hidden: true }, h("span", { class: "sign-state" }), " ", h("span", { class: "sign-name" }));
+  #sign = h("footer", { id: "sign", hidden: true }, h("span", { class: "sign-state" }), " ", h("h1", { class: "sign-name" }));
 
   // `pages()` gives { pages, current }: what there is to show, and the index of what is shown.
   constructor({ pages, go }) {

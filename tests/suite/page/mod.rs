@@ -1,6 +1,7 @@
 //! The built-in page in a browser.
 
 mod access;
+mod accessibility;
 mod cards;
 mod charts;
 mod feed_figures;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 pub fn trials() -> Vec<Trial> {
     [
         access::trials(),
+        accessibility::trials(),
         cards::trials(),
         charts::trials(),
         feed_figures::trials(),
@@ -123,6 +125,67 @@ async fn press(browser: &Browser, keys: &str) {
         .await
         .expect("something has the focus");
     element.send_keys(keys).await.expect("keys are pressed");
+}
+
+/// How somebody looks at the page.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    is_dark: bool,
+    width: u32,
+    height: u32,
+}
+
+impl Look {
+    /// The window that a browser begins with.
+    const DESKTOP: Look = Look {
+        is_dark: false,
+        width: 1280,
+        height: 900,
+    };
+    const PHONE: Look = Look {
+        is_dark: false,
+        width: 390,
+        height: 844,
+    };
+    const ALL: [Look; 4] = [
+        Look::DESKTOP,
+        Look::DESKTOP.dark(),
+        Look::PHONE.dark(),
+        Look::PHONE,
+    ];
+
+    const fn dark(self) -> Look {
+        Look {
+            is_dark: true,
+            ..self
+        }
+    }
+
+    /// Changes what the page is told of its screen, without loading it again. Nothing moves, so that what is seen is not half-way.
+    async fn put_on(self, browser: &Browser) {
+        let is_phone = self.width < 500;
+        let scheme = if self.is_dark { "dark" } else { "light" };
+        for (command, parameters) in [
+            (
+                "Emulation.setEmulatedMedia",
+                json!({ "features": [
+                    { "name": "prefers-color-scheme", "value": scheme },
+                    { "name": "prefers-reduced-motion", "value": "reduce" },
+                ] }),
+            ),
+            (
+                "Emulation.setDeviceMetricsOverride",
+                json!({ "width": self.width, "height": self.height, "deviceScaleFactor": 0, "mobile": is_phone }),
+            ),
+            (
+                "Emulation.setTouchEmulationEnabled",
+                json!({ "enabled": is_phone }),
+            ),
+        ] {
+            let answer = browser.devtools(command, parameters).await;
+            answer.unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+    }
 }
 
 fn picture(name: &str) -> PathBuf {
