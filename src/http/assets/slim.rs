@@ -1,5 +1,5 @@
-//! Scripts and styles of the page without what only people read: lines of comments, and indentation. That is a fifth of
-//! what is sent, and needs no build step.
+//! Scripts and styles of the page without what only people read: comments and indentation. That is a quarter of what is
+//! sent, and needs no build step.
 //!
 //! It goes by lines alone, so the files have no text of several lines (in backquotes, or behind a backslash), and code and a
 //! comment of several lines do not share a line. A test holds that for the files in the binary.
@@ -55,10 +55,25 @@ fn lines(text: &str, language: Language) -> String {
         if line.is_empty() || (language == Language::Script && line.starts_with("//")) {
             continue;
         }
-        out.push_str(line);
+        out.push_str(match language {
+            Language::Script => code(line),
+            Language::Style => line,
+        });
         out.push('\n');
     }
     out
+}
+
+/// A line of a script without the comment at its end. Where quotes before it may be those of a text that goes on, it is kept.
+fn code(line: &str) -> &str {
+    let Some((code, _)) = line.split_once(" // ") else {
+        return line;
+    };
+    let is_open = |quote| code.matches(quote).count() % 2 == 1;
+    if ['"', '\'', '`'].into_iter().any(is_open) {
+        return line;
+    }
+    code.trim_end()
 }
 
 #[cfg(test)]
@@ -72,8 +87,17 @@ mod tests {
         let slimmed = |name: &str, text: &str| String::from_utf8(slim(name, text.into())).expect("text");
         assert_eq!(
             slimmed("page/a.js", script),
-            "/*! MIT */\nexport function f(a) {\nconst u = \"http://x\"; // here\nreturn a / 2;\n}\n"
+            "/*! MIT */\nexport function f(a) {\nconst u = \"http://x\";\nreturn a / 2;\n}\n"
         );
+        for (line, slim) in [
+            ("f(\"a\"); // it's that", "f(\"a\");"),
+            ("f(\"a // b\"); // c", "f(\"a // b\"); // c"),
+            ("f('a // b', `${c} // d`);", "f('a // b', `${c} // d`);"),
+            ("f(\"it's\"); // kept", "f(\"it's\"); // kept"),
+            ("f(/\\/\\//); // that", "f(/\\/\\//);"),
+        ] {
+            assert_eq!(code(line), slim);
+        }
         assert_eq!(slimmed("page/vendor/a.js", script), script);
         assert_eq!(slimmed("client.d.ts", script), script, "types are read by people");
         assert_eq!(

@@ -16,6 +16,7 @@ mod links;
 mod lists;
 mod modules;
 mod sharing;
+mod sizes;
 mod snippets;
 mod status;
 mod tables;
@@ -46,6 +47,7 @@ pub fn trials() -> Vec<Trial> {
         lists::trials(),
         modules::trials(),
         sharing::trials(),
+        sizes::trials(),
         snippets::trials(),
         status::trials(),
         tables::trials(),
