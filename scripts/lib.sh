@@ -58,6 +58,12 @@ need_runtimes() {
     (need_packages "${missing[@]}") || say "continuing without ${missing[*]}"
 }
 
+# need_firefox: what the tests in Firefox run in. Not every relative of Debian has the package. Without it, the suite leaves
+# these tests out, and says so.
+need_firefox() {
+    (need_packages firefox-esr) || say "continuing without firefox-esr"
+}
+
 # need_component COMMAND COMPONENT: a part of the Rust toolchain that minimal installations leave out.
 need_component() {
     if ! cargo "$1" --version >/dev/null 2>&1; then

@@ -1,10 +1,11 @@
 //! The demo: one command, live tables in a real browser, and an end that leaves nothing behind.
 
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, Engine};
 use crate::harness::daemon::BINARY;
 use crate::harness::http;
 use crate::harness::process::{Process, Signal};
 use crate::harness::stream::Stream;
+use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::trials;
 use libtest_mimic::Trial;
@@ -15,11 +16,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub fn trials() -> Vec<Trial> {
-    trials![
-        the_demo_fills_tables_in_a_browser,
+    let mut trials = trials![
         the_demo_writes_the_original_records_and_ends_on_a_signal,
         the_demos_fleet_moves_and_every_view_shows_what_its_records_have,
-    ]
+    ];
+    for (name, engine) in [("a_browser", Engine::Chromium), ("firefox", Engine::Firefox)] {
+        let trial = trial(format!("the_demo_fills_tables_in_{name}"), move || {
+            the_demo_fills_tables(engine);
+        });
+        trials.push(trial.with_ignored_flag(engine.is_missing()));
+    }
+    trials
 }
 
 const CONTINENTS: [&str; 8] = [
@@ -33,8 +40,8 @@ const CONTINENTS: [&str; 8] = [
     "South America",
 ];
 
-/// Starts the demo at any free port; gives its URL.
-fn start() -> (Process, String) {
+/// Starts the demo with so many vehicles at any free port; gives its URL.
+pub(crate) fn start(vehicles: u32) -> (Process, String) {
     let mut command = Command::new(BINARY);
     command
         .args([
@@ -44,7 +51,7 @@ fn start() -> (Process, String) {
             "--rate",
             "500",
             "--vehicles",
-            "60",
+            &vehicles.to_string(),
             "--vehicle-rate",
             "300",
             "--no-browser",
@@ -71,10 +78,10 @@ fn start() -> (Process, String) {
     (demo, url)
 }
 
-fn the_demo_fills_tables_in_a_browser() {
-    let (_demo, url) = start();
+fn the_demo_fills_tables(engine: Engine) {
+    let (_demo, url) = start(60);
     block_on(async {
-        let browser = Browser::start().await;
+        let browser = Browser::of(engine).await;
         browser.goto(&format!("{url}/")).await;
         let rows = "return [...document.querySelectorAll('#view [data-key]')].map(row => [row.dataset.key, row.textContent])";
         eventually_async(
@@ -114,7 +121,7 @@ fn the_demo_fills_tables_in_a_browser() {
             )
         })
         .await;
-        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png");
+        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("demo-{engine:?}.png"));
         browser.screenshot(&picture).await;
         eprintln!("demo screenshot: {}", picture.display());
         browser.close().await;
@@ -122,7 +129,7 @@ fn the_demo_fills_tables_in_a_browser() {
 }
 
 fn the_demo_writes_the_original_records_and_ends_on_a_signal() {
-    let (demo, url) = start();
+    let (demo, url) = start(60);
     block_on(async {
         let mut stream = Stream::open(format!("{url}/topn/updates")).await;
         // Two rounds of 249 countries: the second starts the tables over.
@@ -184,7 +191,7 @@ fn has(record: &Value, path: &str) -> bool {
 }
 
 fn the_demos_fleet_moves_and_every_view_shows_what_its_records_have() {
-    let (_demo, url) = start();
+    let (_demo, url) = start(60);
     block_on(async {
         let mut stream = Stream::open(format!("{url}/vehicles")).await;
         // Each has 5 records per second.

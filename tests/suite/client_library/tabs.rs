@@ -3,18 +3,18 @@
 
 use super::{FILES, config};
 use crate::harness::broker::{Broker, Version, topic_name};
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, Engine};
 use crate::harness::daemon::Daemon;
-use crate::harness::on_broker;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{in_each_browser, on_broker};
 use fantoccini::wd::WindowHandle;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 pub(super) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         on_broker(
             Version::V4_4,
             tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen,
@@ -23,8 +23,9 @@ pub(super) fn trials() -> Vec<Trial> {
             Version::V4_4,
             a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes,
         ),
-        on_broker(Version::V4_4, tabs_that_share_outlive_the_daemon),
-    ]
+    ];
+    trials.extend(in_each_browser(Version::V4_4, tabs_that_share_outlive_the_daemon));
+    trials
 }
 
 /// Tabs of one browser that share the connection of `/events`.
@@ -39,10 +40,10 @@ struct Tabs<'a> {
 
 impl<'a> Tabs<'a> {
     /// Opens five, one after the other, while records are written.
-    async fn open(broker: &'a Broker, topic: &'a str, daemon: &Daemon) -> Tabs<'a> {
+    async fn open(engine: Engine, broker: &'a Broker, topic: &'a str, daemon: &Daemon) -> Tabs<'a> {
         daemon.wait_ready(secs(30)).await;
         let mut tabs = Tabs {
-            browser: Browser::start().await,
+            browser: Browser::of(engine).await,
             broker,
             topic,
             windows: Vec::new(),
@@ -169,7 +170,7 @@ fn tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen(broker: &
     let (topic, text) = setup(broker, "tabs");
     let daemon = Daemon::start(&text);
     block_on(async {
-        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(Engine::Chromium, broker, &topic, &daemon).await;
         tabs.lose_leader(close_window).await;
         tabs.settle(&daemon).await;
         tabs.lose_leader(async |browser| {
@@ -209,7 +210,7 @@ fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &B
     let (topic, text) = setup(broker, "asleep");
     let daemon = Daemon::start(&text);
     block_on(async {
-        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(Engine::Chromium, broker, &topic, &daemon).await;
         let leader = tabs.leader().await;
         // Without notice: nothing runs in this tab for a while.
         tabs.browser.run("sleep(15)").await;
@@ -235,11 +236,11 @@ fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &B
     });
 }
 
-fn tabs_that_share_outlive_the_daemon(broker: &Broker) {
+fn tabs_that_share_outlive_the_daemon(broker: &Broker, engine: Engine) {
     let (topic, text) = setup(broker, "outlive");
     let daemon = Daemon::start(&text);
     block_on(async {
-        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(engine, broker, &topic, &daemon).await;
         tabs.write();
         // Killed.
         drop(daemon);

@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium, headless, driven through chromedriver.
+//! A real browser: Debian's Chromium or Firefox, headless, driven through chromedriver or geckodriver.
 
 use super::daemon::Daemon;
 use super::process::{Process, Signal};
@@ -11,86 +11,156 @@ use reqwest::{Method, Url};
 use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const DRIVER: &str = "/usr/bin/chromedriver";
 const CHROMIUM: &str = "/usr/bin/chromium";
+const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+const FIREFOX: &str = "/usr/bin/firefox-esr";
 
-/// The line that chromedriver prints once it accepts connections; the port follows.
-const STARTED: &str = "started successfully on port ";
+/// Prints the path of geckodriver.
+const GECKODRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/geckodriver");
+
+/// Which browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Chromium,
+    Firefox,
+}
+
+impl Engine {
+    /// Whether its tests must be skipped; the reason is then written to stderr. Chromium is required.
+    pub fn is_missing(self) -> bool {
+        self == Engine::Firefox
+            && Command::new(GECKODRIVER)
+                .arg("--check")
+                .status()
+                // Anything else that is wrong is the test's to fail by.
+                .is_ok_and(|status| status.code() == Some(69))
+    }
+
+    /// Its driver, which chooses a port, and what that prints before the port once it accepts connections.
+    fn driver(self, directory: &Path) -> (Command, &'static str) {
+        match self {
+            Engine::Chromium => {
+                for binary in [CHROMEDRIVER, CHROMIUM] {
+                    assert!(
+                        Path::new(binary).exists(),
+                        "{binary} is missing: install the packages chromium and chromium-driver"
+                    );
+                }
+                let mut command = Command::new(CHROMEDRIVER);
+                command.arg("--port=0");
+                (command, "started successfully on port ")
+            }
+            Engine::Firefox => {
+                let output = Command::new(GECKODRIVER)
+                    .stderr(Stdio::inherit())
+                    .output()
+                    .unwrap_or_else(|error| panic!("{GECKODRIVER}: {error}"));
+                assert!(
+                    output.status.success(),
+                    "{GECKODRIVER}: {} (its stderr is above)",
+                    output.status
+                );
+                let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+                let mut command = Command::new(path);
+                command.args(["--port=0", "--profile-root"]).arg(directory);
+                // It writes into the home directory, too.
+                command.env("HOME", directory);
+                (command, "Listening on 127.0.0.1:")
+            }
+        }
+    }
+
+    fn capabilities(self, directory: &Path) -> Value {
+        match self {
+            Engine::Chromium => json!({
+                "browserName": "chrome",
+                // The authorities of tests are in no store.
+                "acceptInsecureCerts": true,
+                "goog:chromeOptions": {
+                    "binary": CHROMIUM,
+                    "args": [
+                        "--headless",
+                        "--no-sandbox",
+                        "--disable-gpu",
+                        "--disable-quic",
+                        "--no-first-run",
+                        "--disable-background-networking",
+                        "--disable-component-update",
+                        "--disable-sync",
+                        // A container's /dev/shm may be too small for a page.
+                        "--disable-dev-shm-usage",
+                        "--window-size=1280,900",
+                        format!("--user-data-dir={}", directory.join("profile").display()),
+                    ],
+                },
+                // Console messages and exceptions of the page are part of the result.
+                "goog:loggingPrefs": { "browser": "ALL" },
+            }),
+            Engine::Firefox => json!({
+                "browserName": "firefox",
+                "acceptInsecureCerts": true,
+                "moz:firefoxOptions": {
+                    "binary": FIREFOX,
+                    "args": ["-headless", "-width", "1280", "-height", "900"],
+                },
+            }),
+        }
+    }
+}
 
 /// One window. [`Browser::close`] it at a test's end; a test that fails has it killed.
 pub struct Browser {
+    pub engine: Engine,
     pub client: Client,
-    /// Chromium's processes stay in chromedriver's group, and end with it. Before `directory`: they write there.
+    /// The browser's processes stay in its driver's group, and end with it. Before `directory`: they write there.
     driver: Process,
     directory: TempDir,
 }
 
 impl Browser {
+    /// Chromium.
+    ///
     /// # Panics
-    /// If Chromium is not installed, naming the packages.
+    /// If it is not installed, naming the packages.
     pub async fn start() -> Browser {
-        for binary in [DRIVER, CHROMIUM] {
-            assert!(
-                Path::new(binary).exists(),
-                "{binary} is missing: install the packages chromium and chromium-driver"
-            );
-        }
+        Browser::of(Engine::Chromium).await
+    }
+
+    /// # Panics
+    /// If it is not installed, naming the packages.
+    pub async fn of(engine: Engine) -> Browser {
         let directory = scratch::directory("browser");
-        let log = directory.path().join("chromedriver.log");
-        let out = fs::File::create(&log).expect("chromedriver.log");
-        let driver = Process::spawn(
-            Command::new(DRIVER)
-                .arg("--port=0")
-                .stdout(out)
-                .stderr(Stdio::null()),
-        )
-        .unwrap_or_else(|error| panic!("{DRIVER}: {error}"));
-        let port: u16 = eventually(secs(20), "chromedriver starts", || {
+        let log = directory.path().join("driver.log");
+        let out = fs::File::create(&log).expect("driver.log");
+        let (mut command, started) = engine.driver(directory.path());
+        let driver = Process::spawn(command.stdout(out).stderr(Stdio::null()))
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let port: u16 = eventually(secs(20), "the browser's driver starts", || {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            let after = said.split_once(STARTED).map(|(_, rest)| rest.to_owned());
+            let after = said.split_once(started).map(|(_, rest)| rest.to_owned());
             after
-                .and_then(|rest| rest.split_once('.')?.0.parse().ok())
+                .and_then(|rest| {
+                    let is_end = |character: char| !character.is_ascii_digit();
+                    rest.split_once(is_end)?.0.parse().ok()
+                })
                 .ok_or(said)
         });
-        let capabilities = json!({
-            "browserName": "chrome",
-            // The authorities of tests are in no store.
-            "acceptInsecureCerts": true,
-            "goog:chromeOptions": {
-                "binary": CHROMIUM,
-                "args": [
-                    "--headless",
-                    "--no-sandbox",
-                    "--disable-gpu",
-                    "--disable-quic",
-                    "--no-first-run",
-                    "--disable-background-networking",
-                    "--disable-component-update",
-                    "--disable-sync",
-                    // A container's /dev/shm may be too small for a page.
-                    "--disable-dev-shm-usage",
-                    "--window-size=1280,900",
-                    format!("--user-data-dir={}", directory.path().join("profile").display()),
-                ],
-            },
-            // Console messages and exceptions of the page are part of the result.
-            "goog:loggingPrefs": { "browser": "ALL" },
-        });
-        let Value::Object(capabilities) = capabilities else {
+        let Value::Object(capabilities) = engine.capabilities(directory.path()) else {
             unreachable!("written as an object")
         };
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
-            .unwrap_or_else(|error| panic!("chromium does not start: {error}"));
+            .unwrap_or_else(|error| panic!("{engine:?} does not start: {error}"));
         Browser {
+            engine,
             client,
             driver,
             directory,
@@ -99,8 +169,13 @@ impl Browser {
 
     /// A window with a page of a daemon that is ready: by its path, or by the URL at which something else passes it on.
     pub async fn open(daemon: &Daemon, link: &str) -> Browser {
+        Browser::open_in(Engine::Chromium, daemon, link).await
+    }
+
+    /// [`Browser::open`] in that browser.
+    pub async fn open_in(engine: Engine, daemon: &Daemon, link: &str) -> Browser {
         daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
+        let browser = Browser::of(engine).await;
         if link.starts_with('/') {
             browser.goto(&daemon.url(link)).await;
         } else {
@@ -139,7 +214,7 @@ impl Browser {
         .await
     }
 
-    /// Sends a command of the Chrome DevTools Protocol to the window.
+    /// Sends a command of the Chrome DevTools Protocol to the window, which Chromium alone knows.
     ///
     /// # Errors
     /// If the window does not answer it, as one that crashes.
@@ -192,6 +267,7 @@ impl Browser {
             client,
             driver,
             directory,
+            ..
         } = self;
         let _ = client.close().await;
         drop(driver);

@@ -2,7 +2,7 @@
 //!
 //! scripts/client-libraries installs their dependencies, below the cache that holds the brokers' jars.
 
-use super::browser::Browser;
+use super::browser::{Browser, Engine};
 use super::process::Process;
 use super::scratch;
 use super::sse::{Item, Parser};
@@ -53,6 +53,11 @@ impl Seen {
 pub trait Client {
     /// All events it has been given so far, over all its connections.
     async fn seen(&mut self) -> Vec<Seen>;
+
+    /// Whether it leaves U+0000 out of data.
+    fn drops_nul(&self) -> bool {
+        false
+    }
 }
 
 /// The runtime of a client program.
@@ -293,20 +298,21 @@ pub struct Tab<'a> {
     browser: &'a Browser,
     window: WindowHandle,
     seen: Vec<Seen>,
+    has_event_source: bool,
 }
 
 impl<'a> Tab<'a> {
     pub async fn open(browser: &'a Browser, origin: &str, stream: &str) -> Tab<'a> {
-        Tab::open_page(browser, &format!("{origin}/?stream={stream}")).await
+        Tab::open_page(browser, &format!("{origin}/?stream={stream}"), true).await
     }
 
     /// One that follows the stream by the client library; `options` are more parameters of the page.
     pub async fn with_library(browser: &'a Browser, origin: &str, stream: &str, options: &str) -> Tab<'a> {
         let page = format!("{origin}/assets/library.html?stream={stream}{options}");
-        Tab::open_page(browser, &page).await
+        Tab::open_page(browser, &page, options.is_empty()).await
     }
 
-    async fn open_page(browser: &'a Browser, page: &str) -> Tab<'a> {
+    async fn open_page(browser: &'a Browser, page: &str, has_event_source: bool) -> Tab<'a> {
         let client = &browser.client;
         let window = client.new_window(true).await.expect("a tab").handle;
         client
@@ -318,6 +324,7 @@ impl<'a> Tab<'a> {
             browser,
             window,
             seen: Vec::new(),
+            has_event_source,
         }
     }
 }
@@ -340,6 +347,10 @@ impl Client for Tab<'_> {
         self.seen
             .extend(lines.iter().map(|line| Seen::parse(line.as_str().expect("text"))));
         self.seen.clone()
+    }
+
+    fn drops_nul(&self) -> bool {
+        self.has_event_source && self.browser.engine == Engine::Firefox
     }
 }
 

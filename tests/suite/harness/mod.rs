@@ -42,6 +42,7 @@ pub mod systemd;
 pub mod wait;
 
 use broker::{Broker, Version};
+use browser::Engine;
 use libtest_mimic::Trial;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,6 +97,25 @@ pub fn on_each_broker(test: impl Fn(&Broker) + Copy + Send + 'static) -> Vec<Tri
 pub fn on_each_version(test: impl Fn(Version) + Copy + Send + 'static) -> Vec<Trial> {
     let on = |version| trial(format!("{}@{version}", name_of(&test)), move || test(version));
     Version::ALL.map(on).into()
+}
+
+/// The same test in Chromium and in Firefox, on the suite's shared broker of one Kafka version: `name@4.4.0`,
+/// `name_in_firefox@4.4.0`.
+pub fn in_each_browser(
+    version: Version,
+    test: impl Fn(&Broker, Engine) + Copy + Send + 'static,
+) -> [Trial; 2] {
+    let named = |name: String, engine: Engine| {
+        trial(format!("{name}@{version}"), move || {
+            test(&Broker::shared(version), engine);
+        })
+        .with_ignored_flag(engine.is_missing())
+    };
+    let name = name_of(&test);
+    [
+        named(name.to_owned(), Engine::Chromium),
+        named(format!("{name}_in_firefox"), Engine::Firefox),
+    ]
 }
 
 /// The name of a function, which a closure does not have.

@@ -3,19 +3,18 @@
 use super::{LOOK, picture, second_of, served, setup, wait_for, wait_for_rows};
 use crate::common::table;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, Engine};
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::wait::{block_on, secs};
-use crate::harness::{on_broker, promise_on};
+use crate::harness::{in_each_browser, on_broker, promise_on};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         on_broker(Version::V4_4, an_own_topic_is_shown_without_any_configured_view),
-        on_broker(Version::V4_4, the_page_resumes_where_it_was_after_an_outage),
         promise_on(
             Version::V4_4,
             a_lost_broker_is_said_and_its_return_loses_and_doubles_nothing,
@@ -24,7 +23,12 @@ pub fn trials() -> Vec<Trial> {
         on_broker(Version::V4_4, a_stream_that_changes_is_opened_anew),
         on_broker(Version::V4_4, a_removed_stream_is_shown_again_once_it_is_back),
         on_broker(Version::V4_4, what_is_announced_does_not_flood),
-    ]
+    ];
+    trials.extend(in_each_browser(
+        Version::V4_4,
+        the_page_resumes_where_it_was_after_an_outage,
+    ));
+    trials
 }
 
 fn an_own_topic_is_shown_without_any_configured_view(broker: &Broker) {
@@ -46,12 +50,12 @@ fn an_own_topic_is_shown_without_any_configured_view(broker: &Broker) {
     });
 }
 
-fn the_page_resumes_where_it_was_after_an_outage(broker: &Broker) {
+fn the_page_resumes_where_it_was_after_an_outage(broker: &Broker, engine: Engine) {
     let (topic, text) = setup(broker, "", "");
     let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{}\"", free_port()));
     let daemon = Daemon::start(&text);
     block_on(async {
-        let browser = Browser::open(&daemon, "/").await;
+        let browser = Browser::open_in(engine, &daemon, "/").await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["links"], json!(["about", "streams"]));
         drop(daemon);

@@ -2,23 +2,27 @@
 
 use super::{picture, press, served};
 use crate::harness::broker::{Broker, Version, topic_name};
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, Engine};
 use crate::harness::daemon::Daemon;
-use crate::harness::on_broker;
 use crate::harness::produce::Message;
 use crate::harness::wait::{block_on, secs};
+use crate::harness::{in_each_browser, on_broker};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        on_broker(Version::V4_4, a_topic_without_a_view_has_a_table_of_its_columns),
+    let mut trials = vec![
         on_broker(Version::V4_4, columns_are_shown_as_configured),
         on_broker(Version::V4_4, a_table_is_sorted_searched_and_its_link_says_so),
         on_broker(Version::V4_4, a_table_is_worked_by_keyboard),
         on_broker(Version::V4_4, columns_are_hidden_pinned_and_resized_and_stay_so),
         on_broker(Version::V4_4, a_hundred_thousand_rows_are_few_in_the_document),
-    ]
+    ];
+    trials.extend(in_each_browser(
+        Version::V4_4,
+        a_topic_without_a_view_has_a_table_of_its_columns,
+    ));
+    trials
 }
 
 /// A topic with these records, and the configuration of a stream of it with these lines.
@@ -73,7 +77,7 @@ pub(super) fn order(number: u32, status: &str, total: f64) -> Message {
     Message::new(number.to_string(), value)
 }
 
-fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker) {
+fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker, engine: Engine) {
     let messages = [
         order(10, "new", 12.5),
         order(9, "paid", 1040.25),
@@ -82,7 +86,7 @@ fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker) {
     let (topic, text) = stream_of(broker, &messages, "key_field = \"order\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        let browser = Browser::open(&daemon, "/").await;
+        let browser = Browser::open_in(engine, &daemon, "/").await;
         let seen = wait_for_keys(&browser, &["2", "9", "10"]).await;
         assert_eq!(
             seen["columns"],
@@ -143,10 +147,12 @@ fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker) {
         broker.produce(&topic, &[Message::tombstone("9")]);
         let seen = wait_for_keys(&browser, &["2", "3", "10"]).await;
         assert_eq!(seen["count"], "3 rows");
-        browser.screenshot(&picture("page-table.png")).await;
+        browser
+            .screenshot(&picture(&format!("page-table-{engine:?}.png")))
+            .await;
 
         // Who comes late has all of it at once.
-        let late = Browser::open(&daemon, "/").await;
+        let late = Browser::open_in(engine, &daemon, "/").await;
         wait_for_keys(&late, &["2", "3", "10"]).await;
         late.close().await;
         browser.close().await;

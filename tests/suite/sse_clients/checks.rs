@@ -29,7 +29,11 @@ pub(super) async fn is_as_written<C: Client>(
             .zip(&ids)
             .map(|((event, data), id)| Seen {
                 event,
-                data,
+                data: if client.drops_nul() {
+                    data.replace('\0', "")
+                } else {
+                    data
+                },
                 id: id.clone(),
             })
             .collect();
