@@ -163,7 +163,7 @@ class Chart {
 
   // A configured chart without a group has a line per key, as the documentation says.
   #likelyGroup({ keys, few }, isConfigured) {
-    if (keys > 0 && (isConfigured || keys <= GROUPS)) return "key";
+    if (isConfigured ? isKeyed(this.#session.entry) : keys > 0 && keys <= GROUPS) return "key";
     if (few !== null && this.#field !== "rate") return ofValue(few);
     return "none";
   }
@@ -406,6 +406,13 @@ class Chart {
 
   // ---- Words ----
 
+  // Whether it shows what its title is about.
+  get #isAsConfigured() {
+    const { value, group } = this.#view;
+    const isSo = (path, chosen) => path === undefined || ofValue(path) === chosen;
+    return isSo(value, this.#field) && isSo(group, this.#group);
+  }
+
   #title() {
     const what = this.#field === "rate" ? "Events per second" : this.#field.slice("value.".length);
     const by = this.#group === "none" ? "" : ` by ${this.#group.replace(/^value\./, "")}`;
@@ -414,8 +421,7 @@ class Chart {
 
   #showLegend(lines, series) {
     this.#legendAt = performance.now();
-    const title = this.#view.title ?? "";
-    setText(this.caption, title || this.#title());
+    setText(this.caption, (this.#isAsConfigured && this.#view.title) || this.#title());
     this.plotPlace.setAttribute("aria-label", this.#title());
     const isMean = this.#means !== null || series.kind !== "latest";
     const figures = new Intl.NumberFormat(this.#context.locale, { maximumSignificantDigits: isMean ? 4 : 15 });

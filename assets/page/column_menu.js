@@ -64,7 +64,7 @@ export function createColumnMenu(columns, on) {
     update(isWide) {
       isCut = isWide;
       const hidden = columns.all.filter(({ isHidden, path }) => isHidden && path !== "@changed").length;
-      button.textContent = hidden ? `Columns (${hidden} hidden)` : "Columns";
+      replaceChildren(button, "Columns", hidden ? h("span", { class: "hidden-columns" }, ` (${hidden} hidden)`) : null);
       reset.disabled = !columns.isChanged;
     },
     destroy() { document.removeEventListener("pointerdown", outside); },

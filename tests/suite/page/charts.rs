@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         on_broker(Version::V4_4, a_chart_draws_the_values_that_were_sent),
         on_broker(Version::V4_4, a_chart_has_a_line_per_group),
         on_broker(Version::V4_4, a_chart_without_numbers_shows_the_rate),
+        on_broker(Version::V4_4, a_configured_title_is_that_of_the_configured_chart),
         promise(what_draws_the_chart_is_that_of_its_package).with_ignored_flag(Runtime::Node.is_missing()),
     ]
 }
@@ -304,6 +305,29 @@ fn a_chart_without_numbers_shows_the_rate(broker: &Broker) {
             seen["chosen"][0] == "value.price"
         })
         .await;
+        browser.close().await;
+    });
+}
+
+fn a_configured_title_is_that_of_the_configured_chart(broker: &Broker) {
+    let view = "[[stream.view]]\nkind = \"chart\"\ntitle = \"What it costs\"\nvalue = \"price\"\n";
+    let (topic, daemon) = stream(broker, view);
+    broker.produce(&topic, &[Message::new("a", r#"{"price":5,"weight":1}"#)]);
+    block_on(async {
+        let browser = open(&daemon, "#/prices?view=chart").await;
+        let is_titled = |title: &'static str| move |seen: &Value| seen["caption"] == title;
+        let is_drawn = |seen: &Value| seen["legend"] == json!([["a", "5"]]);
+        let seen = wait_for(&browser, "its line", is_drawn).await;
+        assert_eq!(seen["caption"], "What it costs");
+        // As somebody who reaches for them, for whom they are filled with what there is by now.
+        browser
+            .run("document.querySelector('.chart .feed-tools').dispatchEvent(new Event('pointerenter'))")
+            .await;
+        set(&browser, 0, "value.weight").await;
+        let other = "weight by key, last 5\u{a0}minutes";
+        wait_for(&browser, "what is shown instead", is_titled(other)).await;
+        set(&browser, 0, "value.price").await;
+        wait_for(&browser, "its title again", is_titled("What it costs")).await;
         browser.close().await;
     });
 }

@@ -15,6 +15,7 @@ mod kiosk;
 mod links;
 mod lists;
 mod modules;
+mod pictures;
 mod sharing;
 mod sizes;
 mod snippets;
@@ -46,6 +47,7 @@ pub fn trials() -> Vec<Trial> {
         links::trials(),
         lists::trials(),
         modules::trials(),
+        pictures::trials(),
         sharing::trials(),
         sizes::trials(),
         snippets::trials(),
