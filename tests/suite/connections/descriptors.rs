@@ -120,8 +120,12 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
         // In the first round the daemon stops by itself before the descriptors run out, in the second it
         // has none left at all.
         for round in 0..2 {
-            let before = kept.figures();
-            let open = before["connections"].as_u64().expect("a number");
+            // Those of the figures and of the stream, once no earlier request's is left.
+            let open = 2;
+            let before = eventually(secs(60), "earlier requests are gone", || {
+                let figures = kept.figures();
+                ensure(figures["connections"] == open, figures.to_string()).map(|()| figures)
+            });
             let limit = if round == 0 {
                 LIMIT
             } else {
