@@ -21,6 +21,9 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
 const FIREFOX: &str = "/usr/bin/firefox-esr";
 
+/// What chromedriver prints before it ends because a port is taken.
+const PORT_TAKEN: &str = "port not available. Exiting";
+
 /// Prints the path of geckodriver.
 const GECKODRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/geckodriver");
 
@@ -74,6 +77,30 @@ impl Engine {
                 (command, "Listening on 127.0.0.1:")
             }
         }
+    }
+
+    /// Starts its driver; returns it with its port.
+    fn start_driver(self, directory: &Path) -> (Process, u16) {
+        let log = directory.join("driver.log");
+        let (mut command, started) = self.driver(directory);
+        let mut start = || {
+            let out = fs::File::create(&log).expect("driver.log");
+            Process::spawn(command.stdout(out).stderr(Stdio::null()))
+                .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        };
+        let mut driver = start();
+        let port = eventually(secs(20), "the browser's driver starts", || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            // chromedriver has the kernel choose a port of IPv6, and ends if something else has the same one of IPv4.
+            if said.contains(PORT_TAKEN) && driver.try_wait().is_some() {
+                driver = start();
+            }
+            let is_end = |character: char| !character.is_ascii_digit();
+            let after = said.split_once(started).map(|(_, rest)| rest);
+            let port = after.and_then(|rest| rest.split_once(is_end)?.0.parse().ok());
+            port.ok_or(said)
+        });
+        (driver, port)
     }
 
     fn capabilities(self, directory: &Path) -> Value {
@@ -136,21 +163,7 @@ impl Browser {
     /// If it is not installed, naming the packages.
     pub async fn of(engine: Engine) -> Browser {
         let directory = scratch::directory("browser");
-        let log = directory.path().join("driver.log");
-        let out = fs::File::create(&log).expect("driver.log");
-        let (mut command, started) = engine.driver(directory.path());
-        let driver = Process::spawn(command.stdout(out).stderr(Stdio::null()))
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let port: u16 = eventually(secs(20), "the browser's driver starts", || {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            let after = said.split_once(started).map(|(_, rest)| rest.to_owned());
-            after
-                .and_then(|rest| {
-                    let is_end = |character: char| !character.is_ascii_digit();
-                    rest.split_once(is_end)?.0.parse().ok()
-                })
-                .ok_or(said)
-        });
+        let (driver, port) = engine.start_driver(directory.path());
         let Value::Object(capabilities) = engine.capabilities(directory.path()) else {
             unreachable!("written as an object")
         };
