@@ -20,11 +20,11 @@ pub fn run(broker: &Broker, options: &Options) {
     let count = options.pick(500, 100);
     let rounds = options.pick(7, 3);
     let mut to_bridge = Source::new(broker, "arrival-bridge", FLOW);
-    let bridge = Launch::new(&to_bridge.topic, "live").start(broker);
+    let bridge = Launch::new(to_bridge.topic(), "live").start(broker);
     let mut client = Audience::connect(bridge.port, PATH, 1);
 
     let mut to_consumer = Source::new(broker, "arrival-consumer", FLOW);
-    let mut consumer = Bare::spawn(&["consumer", &broker.bootstrap(), &to_consumer.topic, "1", ID]);
+    let mut consumer = Bare::spawn(&["consumer", &broker.bootstrap(), to_consumer.topic(), "1", ID]);
     let mut bare_client = Audience::connect(consumer.port(), "/", 1);
     let consumer_pid = consumer.pid();
 

@@ -2,7 +2,7 @@
 //! connections in one thread over epoll, each of which must get every record that is meant for it
 //! once and in order, and no other.
 
-use crate::measure::now;
+use crate::measure::{now, percentile};
 use memchr::memmem::Finder;
 use memchr::memrchr;
 use rustix::buffer::spare_capacity;
@@ -57,10 +57,12 @@ struct Client {
 
 /// The records of one round.
 pub struct Receipts {
-    /// From the stamp in the record to its receipt, in ns, sorted.
-    pub latencies: Vec<u64>,
-    /// From the first client's receipt of a record to the last one's, in ns, sorted.
-    pub spreads: Vec<u64>,
+    pub deliveries: u64,
+    /// Percentiles of the time from the stamp in a record to its receipt, in ns.
+    pub p50: u64,
+    pub p99: u64,
+    /// From the first client's receipt of a record to the last one's, in ns: the median over the records.
+    pub spread: u64,
     /// Bytes on the wire.
     pub bytes: u64,
 }
@@ -68,16 +70,25 @@ pub struct Receipts {
 impl Receipts {
     /// Bytes on the wire per delivery.
     pub fn bytes_each(&self) -> u64 {
-        self.bytes / self.latencies.len() as u64
+        self.bytes / self.deliveries
     }
+}
+
+/// Clients that can be measured: those of this process, or of another one (see `receivers`).
+pub trait Receive: Send {
+    /// Receives `count` records, numbered from `first`: each on those connections that it is meant for.
+    ///
+    /// # Panics
+    /// When one is missing, comes twice, in the wrong order, or to somebody else.
+    fn receive(&mut self, first: u64, count: usize) -> Receipts;
 }
 
 /// Connected clients.
 pub struct Audience {
     epoll: OwnedFd,
     clients: Vec<Client>,
-    /// How many clients share the records: of so many successive ones each gets one. 1 where every
-    /// client gets every record.
+    /// How many clients, or streams, share the records: of so many successive ones each gets one. 1 where
+    /// every client gets every record.
     shares: u64,
     finder: Finder<'static>,
     buffer: Vec<u8>,
@@ -87,6 +98,12 @@ impl Audience {
     /// Opens `count` streams that show everything, and waits until each is at the head.
     pub fn connect(port: u16, path: &str, count: usize) -> Audience {
         Audience::open(port, 1, (0..count).map(|_| path.to_owned()))
+    }
+
+    /// Opens `count` streams that go round `paths`, as the records do.
+    pub fn connect_to_streams(port: u16, paths: &[String], count: usize) -> Audience {
+        let turns = paths.iter().cloned().cycle().take(count);
+        Audience::open(port, paths.len() as u64, turns)
     }
 
     /// Opens a stream for each of `keys` that take turns, filtered by it.
@@ -177,13 +194,10 @@ impl Audience {
             Err(error) => panic!("epoll: {error}"),
         }
     }
+}
 
-    /// Receives `count` records, numbered from `first`: each on the one connection that it is meant
-    /// for, or on all of them.
-    ///
-    /// # Panics
-    /// When one is missing, comes twice, in the wrong order, or to somebody else.
-    pub fn receive(&mut self, first: u64, count: usize) -> Receipts {
+impl Receive for Audience {
+    fn receive(&mut self, first: u64, count: usize) -> Receipts {
         let shares = self.shares;
         assert_eq!(count as u64 % shares, 0, "everybody gets as many");
         let expected = count / index(shares) * self.clients.len();
@@ -232,8 +246,10 @@ impl Audience {
         let mut spreads: Vec<u64> = seen.iter().map(|(earliest, latest)| latest - earliest).collect();
         spreads.sort_unstable();
         Receipts {
-            latencies,
-            spreads,
+            deliveries: latencies.len() as u64,
+            p50: percentile(&latencies, 50),
+            p99: percentile(&latencies, 99),
+            spread: percentile(&spreads, 50),
             bytes,
         }
     }

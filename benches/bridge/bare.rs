@@ -10,12 +10,13 @@
 //! - `quiet`: no server but clients, whose keys no record has (see `filtered`).
 //! - `comments`: a comment to everyone once in a while, as a keepalive.
 //! - `stalled`: no server, but the daemon's reading thread without a consumer (see `stalled`).
+//! - `receivers`: no server but clients, which say what they received (see `receivers`).
 //! - `crate`: the `kafka` crate's client, which counts (see `count`).
 
 use crate::audience::{OPENED, value};
 use crate::harness::process::Process;
 use crate::measure::now;
-use crate::{blocks, count, filtered, stalled};
+use crate::{blocks, count, filtered, receivers, stalled};
 use rdkafka::Message;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -41,6 +42,7 @@ pub fn main(arguments: &[String]) {
         }
         ["blocks", file] => blocks::main(file),
         ["comments", pause] => Loop::new(0).run_comments(Duration::from_micros(number(pause))),
+        ["receivers", port, count, ref paths @ ..] => receivers::main(number(port), paths, number(count)),
         ["stalled", brokers, topic] => stalled::main(brokers, topic),
         ["crate", brokers, topic, partitions, total] => {
             count::with_the_crate(brokers, topic, number(partitions), number(total));
@@ -215,12 +217,12 @@ impl Loop {
         count::assign_end(&consumer, topic);
         self.announce();
         while self.audience.len() < audience {
-            self.turn(Some(Duration::from_millis(5)));
-            assert!(
-                consumer.poll(Duration::ZERO).is_none(),
-                "a record before its audience"
-            );
+            self.turn(None);
         }
+        assert!(
+            consumer.poll(Duration::ZERO).is_none(),
+            "a record before its audience"
+        );
         loop {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => self.deliver(message.payload().unwrap_or_default()),

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -16,6 +17,10 @@ use tempfile::TempDir;
 pub const PATH: &str = "/bench";
 
 const CONFIG: &str = "config.toml";
+
+/// The driver of this build's connections, if the command line names one: the value of `http.delivery`. Other builds may
+/// not know the key.
+pub static DELIVERY: OnceLock<String> = OnceLock::new();
 
 /// How long the daemon may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -38,6 +43,8 @@ pub struct Launch<'a> {
     pub kafka: &'a str,
     /// No keepalives during a round, unless the round measures them.
     pub keepalive: &'a str,
+    /// More lines of the table about HTTP.
+    pub http: &'a str,
     /// More lines of the stream's table.
     pub settings: &'a str,
 }
@@ -51,6 +58,7 @@ impl<'a> Launch<'a> {
             start,
             kafka: "client = \"librdkafka\"",
             keepalive: "10m",
+            http: "",
             settings: "",
         }
     }
@@ -61,12 +69,16 @@ impl<'a> Launch<'a> {
         let port = free_port();
         let brokers = broker.bootstrap();
         let file = directory.path().join(CONFIG);
+        let driver = DELIVERY
+            .get()
+            .filter(|_| self.binary == Path::new(BINARY))
+            .map_or_else(String::new, |name| format!("delivery = \"{name}\"\n"));
         let config = format!(
             "[kafka]\nbrokers = [\"{brokers}\"]\n{}\n\
-             [http]\nlisten = [\"127.0.0.1:{port}\"]\nkeepalive = \"{}\"\n\
+             [http]\nlisten = [\"127.0.0.1:{port}\"]\nkeepalive = \"{}\"\n{driver}{}\n\
              [log]\nlevel = \"warn\"\n\
              [[stream]]\npath = \"{PATH}\"\ntopics = [\"{}\"]\nstart = \"{}\"\n{}\n",
-            self.kafka, self.keepalive, self.topic, self.start, self.settings
+            self.kafka, self.keepalive, self.http, self.topic, self.start, self.settings
         );
         std::fs::write(&file, &config).expect("config.toml");
         let mut command = Command::new(self.binary);

@@ -30,7 +30,7 @@ impl Build {
         let source = Source::new(broker, "compare", FLOW);
         let launch = Launch {
             binary,
-            ..Launch::new(&source.topic, "live")
+            ..Launch::new(source.topic(), "live")
         };
         let bridge = launch.start(broker);
         let listeners = Audience::connect(bridge.port, PATH, CLIENTS);

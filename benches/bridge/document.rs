@@ -9,7 +9,7 @@ use crate::chunks::Chunks;
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::scratch;
-use crate::measure::{Meter, median, median_ratio, memory, now, peak, percentile, reset_peak};
+use crate::measure::{Meter, median, median_ratio, memory, now, peak, reset_peak};
 use crate::produce::{Flow, Source};
 use crate::report::{Table, at_least, at_most, figure};
 use flate2::read::GzDecoder;
@@ -179,7 +179,7 @@ impl Other {
     /// The 99th percentile of the latency of so many records, in ms.
     fn round(&mut self, count: usize) -> f64 {
         let [receipts] = self.source.round(count, [&mut self.audience]);
-        percentile(&receipts.latencies, 99) / 1e6
+        receipts.p99 as f64 / 1e6
     }
 }
 
@@ -214,7 +214,7 @@ fn start(broker: &Broker, rows: usize, other: &Source) -> Bridge {
     let settings = format!(
         "key_field = \"id\"\nlog_bytes = \"4MiB\"\n\
          [[stream]]\npath = \"{OTHER_PATH}\"\ntopics = [\"{}\"]\nstart = \"live\"",
-        other.topic
+        other.topic()
     );
     let launch = Launch {
         settings: &settings,

@@ -1,25 +1,36 @@
-//! One record to a thousand clients, fifty times a second: processor time per delivery, and latency.
+//! One record to a thousand clients, fifty times a second; to ten thousand, four times a second; and to as many as the
+//! descriptors of a process allow: processor time per delivery, and latency.
 
-use crate::Options;
-use crate::audience::{Audience, Receipts};
+use crate::audience::{Audience, Receipts, Receive};
 use crate::bare::{Bare, go};
 use crate::bridge::{Launch, PATH};
 use crate::harness::broker::Broker;
-use crate::measure::{Meter, median, median_ratio, percentile};
+use crate::measure::{Meter, median, median_ratio};
 use crate::produce::{Flow, Source};
+use crate::receivers::Receivers;
 use crate::report::{Table, at_most, figure};
+use crate::{Options, Target, descriptors};
 use std::time::Duration;
 
 pub const CLIENTS: usize = 1000;
-const PAUSE: Duration = Duration::from_millis(20);
 const VALUE: usize = 100;
 
 /// Bytes of a delivery beside its value and its id: field names, line ends, the chunk's frame.
 const AROUND: u64 = 19;
 
-/// Most processor time per delivery, and most latency, as multiples of the bare programs'.
-const MOST_CPU: f64 = 1.7;
-const MOST_LATENCY: f64 = 2.0;
+/// Clients, and records.
+struct Shape {
+    name: &'static str,
+    clients: usize,
+    flow: Flow,
+    /// Records of a round, and rounds.
+    count: usize,
+    rounds: usize,
+    /// Most processor time per delivery, and most latency, as multiples of the bare programs'.
+    most_cpu: Option<f64>,
+    most_p50: Option<f64>,
+    most_p99: Option<f64>,
+}
 
 /// The figures of one side, one value per round.
 #[derive(Default)]
@@ -36,24 +47,34 @@ pub struct Side {
 
 impl Side {
     fn take(&mut self, receipts: &Receipts, used: Duration) {
-        let deliveries = receipts.latencies.len() as f64;
+        let deliveries = receipts.deliveries as f64;
         self.cpu.push(used.as_nanos() as f64 / 1e3 / deliveries);
-        self.p50.push(percentile(&receipts.latencies, 50) / 1e6);
-        self.p99.push(percentile(&receipts.latencies, 99) / 1e6);
-        self.spread.push(percentile(&receipts.spreads, 50) / 1e6);
+        self.p50.push(receipts.p50 as f64 / 1e6);
+        self.p99.push(receipts.p99 as f64 / 1e6);
+        self.spread.push(receipts.spread as f64 / 1e6);
         self.bytes.push(receipts.bytes as f64 / deliveries);
     }
 }
 
 /// The bytes that every client receives.
-pub const FLOW: Flow = Flow {
-    length: VALUE,
-    pause: PAUSE,
-    keys: None,
-};
+pub const FLOW: Flow = every(Duration::from_millis(20));
+
+const fn every(pause: Duration) -> Flow {
+    Flow {
+        length: VALUE,
+        pause,
+        keys: None,
+    }
+}
 
 /// A round through Kafka to the clients of the process `pid`. Returns the bytes of a delivery.
-pub fn round(source: &mut Source, pid: u32, audience: &mut Audience, count: usize, side: &mut Side) -> u64 {
+pub fn round(
+    source: &mut Source,
+    pid: u32,
+    audience: &mut dyn Receive,
+    count: usize,
+    side: &mut Side,
+) -> u64 {
     let meter = Meter::start(pid);
     let [receipts] = source.round(count, [audience]);
     side.take(&receipts, meter.used());
@@ -61,42 +82,94 @@ pub fn round(source: &mut Source, pid: u32, audience: &mut Audience, count: usiz
 }
 
 pub fn run(broker: &Broker, options: &Options) {
-    let count = options.pick(250, 100);
-    let rounds = options.pick(7, 3);
+    let shape = Shape {
+        name: "fanout",
+        clients: CLIENTS,
+        flow: FLOW,
+        count: options.pick(250, 100),
+        rounds: options.pick(7, 3),
+        most_cpu: options.target(&Target::by_driver(1.7, 1.05, 0.80)),
+        most_p50: options.target(&Target::of_engine(1.05, 1.0)),
+        most_p99: options.target(&Target::by_driver(2.0, 1.05, 1.0)),
+    };
+    measure(broker, &shape);
+}
+
+pub fn run_large(broker: &Broker, options: &Options) {
+    let shape = Shape {
+        name: "fanout-10000",
+        clients: 10_000,
+        flow: every(Duration::from_millis(250)),
+        count: options.pick(20, 8),
+        rounds: options.pick(7, 2),
+        most_cpu: options.target(&Target::of_engine(1.15, 1.0)),
+        most_p50: None,
+        most_p99: None,
+    };
+    measure(broker, &shape);
+}
+
+pub fn run_largest(broker: &Broker, options: &Options) {
+    // The daemon reserves some descriptors, and the others need a few.
+    let clients = descriptors().saturating_sub(1000).min(19_000);
+    let shape = Shape {
+        name: "fanout-19000",
+        clients: options.pick(clients, clients.min(4000)),
+        flow: every(Duration::from_secs(1)),
+        count: options.pick(6, 3),
+        rounds: options.pick(5, 2),
+        most_cpu: None,
+        most_p50: None,
+        most_p99: None,
+    };
+    measure(broker, &shape);
+}
+
+/// Clients in this process where it has descriptors enough for three audiences, and otherwise in one of their own.
+fn connect(port: u16, path: &str, clients: usize) -> Box<dyn Receive> {
+    if clients <= CLIENTS {
+        Box::new(Audience::connect(port, path, clients))
+    } else {
+        Box::new(Receivers::connect(port, path, clients))
+    }
+}
+
+fn measure(broker: &Broker, shape: &Shape) {
+    let (clients, count, rounds) = (shape.clients, shape.count, shape.rounds);
 
     // The daemon, first without clients: what reading the topic costs.
-    let mut to_bridge = Source::new(broker, "fanout-bridge", FLOW);
-    let bridge = Launch::new(&to_bridge.topic, "live").start(broker);
+    let mut to_bridge = Source::new(broker, "fanout-bridge", shape.flow);
+    let bridge = Launch::new(to_bridge.topic(), "live").start(broker);
     let alone: Vec<f64> = (0..rounds.min(3))
         .map(|_| {
             let meter = Meter::start(bridge.pid());
             to_bridge.round(count, []);
-            meter.used().as_nanos() as f64 / 1e3 / (count * CLIENTS) as f64
+            meter.used().as_nanos() as f64 / 1e3 / (count * clients) as f64
         })
         .collect();
-    let mut listeners = Audience::connect(bridge.port, PATH, CLIENTS);
+    let mut listeners = connect(bridge.port, PATH, clients);
 
     // A round that does not count warms everything up and shows how long the daemon's ids are.
     let mut warm = Side::default();
-    let bytes = round(&mut to_bridge, bridge.pid(), &mut listeners, count, &mut warm);
+    let bytes = round(&mut to_bridge, bridge.pid(), &mut *listeners, count, &mut warm);
     let id = bytes.saturating_sub(VALUE as u64 + AROUND).to_string();
 
     let mut bare = Bare::spawn(&["loop", &VALUE.to_string(), &id]);
     let bare_port = bare.port();
-    let mut bare_listeners = Audience::connect(bare_port, "/", CLIENTS);
+    let mut bare_listeners = connect(bare_port, "/", clients);
     let mut bare_next = 1;
     let mut bare_round = |side: &mut Side| {
         let meter = Meter::start(bare.pid());
-        go(bare_port, bare_next, count, PAUSE);
+        go(bare_port, bare_next, count, shape.flow.pause);
         let receipts = bare_listeners.receive(bare_next, count);
         side.take(&receipts, meter.used());
         bare_next += count as u64;
     };
 
-    let mut to_consumer = Source::new(broker, "fanout-consumer", FLOW);
-    let (brokers, clients) = (broker.bootstrap(), CLIENTS.to_string());
-    let mut consumer = Bare::spawn(&["consumer", &brokers, &to_consumer.topic, &clients, &id]);
-    let mut consumer_listeners = Audience::connect(consumer.port(), "/", CLIENTS);
+    let mut to_consumer = Source::new(broker, "fanout-consumer", shape.flow);
+    let (brokers, all) = (broker.bootstrap(), clients.to_string());
+    let mut consumer = Bare::spawn(&["consumer", &brokers, to_consumer.topic(), &all, &id]);
+    let mut consumer_listeners = connect(consumer.port(), "/", clients);
 
     bare_round(&mut warm);
     let consumer_pid = consumer.pid();
@@ -104,7 +177,7 @@ pub fn run(broker: &Broker, options: &Options) {
         round(
             &mut to_consumer,
             consumer_pid,
-            &mut consumer_listeners,
+            &mut *consumer_listeners,
             count,
             side,
         )
@@ -113,18 +186,21 @@ pub fn run(broker: &Broker, options: &Options) {
 
     let (mut ours, mut theirs, mut kafka) = (Side::default(), Side::default(), Side::default());
     for _ in 0..rounds {
-        round(&mut to_bridge, bridge.pid(), &mut listeners, count, &mut ours);
+        round(&mut to_bridge, bridge.pid(), &mut *listeners, count, &mut ours);
         bare_round(&mut theirs);
         consumer_round(&mut kafka);
     }
-    print(count, &alone, [&ours, &theirs, &kafka]);
+    print(shape, &alone, [&ours, &theirs, &kafka]);
 }
 
-fn print(count: usize, alone: &[f64], sides: [&Side; 3]) {
-    let rounds = sides[0].cpu.len();
+fn print(shape: &Shape, alone: &[f64], sides: [&Side; 3]) {
     let title = format!(
-        "fanout: {CLIENTS} clients, {} records/s of {VALUE} bytes, {rounds} rounds of {count} records",
-        1000 / PAUSE.as_millis()
+        "{}: {} clients, {} records/s of {VALUE} bytes, {} rounds of {} records",
+        shape.name,
+        shape.clients,
+        1000 / shape.flow.pause.as_millis(),
+        shape.rounds,
+        shape.count
     );
     let mut table = Table::new(&["", "bridge", "bare loop", "consumer + loop", "ratio", "target"]);
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, to: usize, most: Option<f64>| {
@@ -137,22 +213,23 @@ fn print(count: usize, alone: &[f64], sides: [&Side; 3]) {
         "processor per delivery, µs (ratio to loop)",
         |side| &side.cpu,
         1,
-        Some(MOST_CPU),
+        shape.most_cpu,
     );
     row("the same (ratio to consumer + loop)", |side| &side.cpu, 2, None);
-    row("latency p50, ms (to consumer + loop)", |side| &side.p50, 2, None);
+    row(
+        "latency p50, ms (to consumer + loop)",
+        |side| &side.p50,
+        2,
+        shape.most_p50,
+    );
     row(
         "latency p99, ms (to consumer + loop)",
         |side| &side.p99,
         2,
-        Some(MOST_LATENCY),
+        shape.most_p99,
     );
-    row(
-        "first to last client, ms (to consumer + loop)",
-        |side| &side.spread,
-        2,
-        None,
-    );
+    row("first to last client, ms (to loop)", |side| &side.spread, 1, None);
+    row("the same (to consumer + loop)", |side| &side.spread, 2, None);
     row("bytes per delivery", |side| &side.bytes, 1, None);
     table.row(&[
         "of the processor: reading the topic, no clients, µs".to_owned(),

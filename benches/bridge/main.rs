@@ -1,9 +1,9 @@
 //! The daemon against the least a program could do for the same result, on this machine, in one run.
 //!
 //! ```text
-//! cargo bench --bench bridge -- [NAME...] [--quick] [--against PATH]
+//! cargo bench --bench bridge -- [NAME...] [--quick] [--against PATH] [--delivery DRIVER]
 //! ```
-//! Names are those in `BENCHMARKS`; without one, all of them run.
+//! Names are those in `BENCHMARKS`, and `delivery` for those in `OF_DELIVERY`; without one, all of them run.
 //!
 //! The daemon runs as its own process, as an operator would start it, and so does what it is
 //! compared with: this binary in another role (see `bare`). Both are measured in alternating rounds,
@@ -27,6 +27,7 @@ mod bare;
 mod blocks;
 mod bridge;
 mod chunks;
+mod churn;
 mod compare;
 mod count;
 mod decode;
@@ -37,16 +38,20 @@ mod filtered;
 mod handshakes;
 mod idle;
 mod ingest;
+mod joining;
 mod measure;
 mod paths;
 mod position;
 mod produce;
 mod quiet;
+mod receivers;
 mod reload;
 mod report;
 mod stalled;
 mod start;
 mod storm;
+mod straggler;
+mod streams;
 mod table;
 mod throttle;
 mod topics;
@@ -68,14 +73,56 @@ pub struct Options {
     pub is_quick: bool,
     /// Another build of the daemon, to compare this one with.
     pub against: Option<PathBuf>,
+    /// The value of `http.delivery`; none leaves it to the daemon.
+    delivery: Option<String>,
     /// Benchmarks asked for by name; none is all.
     names: Vec<String>,
 }
+
+/// What a figure should be, by the driver of connections. None is no target.
+pub struct Target {
+    hyper: Option<f64>,
+    epoll: Option<f64>,
+    io_uring: Option<f64>,
+}
+
+impl Target {
+    /// A target for each.
+    pub fn by_driver(hyper: f64, epoll: f64, io_uring: f64) -> Target {
+        Target {
+            hyper: Some(hyper),
+            epoll: Some(epoll),
+            io_uring: Some(io_uring),
+        }
+    }
+
+    /// No target for hyper.
+    pub fn of_engine(epoll: f64, io_uring: f64) -> Target {
+        Target {
+            hyper: None,
+            epoll: Some(epoll),
+            io_uring: Some(io_uring),
+        }
+    }
+}
+
+/// The known values of `http.delivery`.
+const DRIVERS: [&str; 4] = ["auto", "io_uring", "epoll", "hyper"];
 
 impl Options {
     /// One of two amounts.
     pub fn pick<T>(&self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
+    }
+
+    /// That of the driver that is measured.
+    pub fn target(&self, target: &Target) -> Option<f64> {
+        match self.delivery.as_deref() {
+            // A daemon without the key has no other driver than hyper.
+            None | Some("hyper") => target.hyper,
+            Some("epoll") => target.epoll,
+            Some(_) => target.io_uring,
+        }
     }
 
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
@@ -90,11 +137,18 @@ impl Options {
                     let path = arguments.next().ok_or("--against wants the path of a daemon")?;
                     options.against = Some(path.into());
                 }
+                "--delivery" => {
+                    let driver = arguments.next().filter(|name| DRIVERS.contains(&name.as_str()));
+                    let wanted = || format!("--delivery wants one of {}", DRIVERS.join(", "));
+                    options.delivery = Some(driver.ok_or_else(wanted)?);
+                }
+                "delivery" => options.names.extend(OF_DELIVERY.map(str::to_owned)),
                 name if BENCHMARKS.iter().any(|(known, _)| *known == name) => options.names.push(argument),
                 _ => {
                     let known = BENCHMARKS.map(|(known, _)| known).join(", ");
                     return Err(format!(
-                        "{argument:?} is no benchmark; known are {known} and all, --quick and --against PATH"
+                        "{argument:?} is no benchmark; known are {known}, delivery and all, --quick, --against PATH and \
+                         --delivery DRIVER"
                     ));
                 }
             }
@@ -122,15 +176,36 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 20] = [
+/// Those of the delivery to clients.
+const OF_DELIVERY: [&str; 11] = [
+    "fanout",
+    "fanout-10000",
+    "fanout-19000",
+    "filtered",
+    "storm",
+    "joining",
+    "idle",
+    "quiet",
+    "churn",
+    "streams",
+    "straggler",
+];
+
+const BENCHMARKS: [(&str, Benchmark); 26] = [
     ("fanout", fanout::run),
+    ("fanout-10000", fanout::run_large),
+    ("fanout-19000", fanout::run_largest),
     ("transports", transports::run),
     ("handshakes", handshakes::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
     ("storm", storm::run),
+    ("joining", joining::run),
     ("idle", idle::run),
     ("quiet", quiet::run),
+    ("churn", churn::run),
+    ("streams", streams::run),
+    ("straggler", straggler::run),
     ("reload", reload::run),
     ("ingest", ingest::run),
     ("table", table::run),
@@ -158,6 +233,10 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    if let Some(driver) = &options.delivery {
+        bridge::DELIVERY.set(driver.clone()).expect("set once");
+        println!("http.delivery = {driver:?}");
+    }
     raise_descriptor_limit();
     let broker = Broker::start(Version::V4_4);
     for (name, run) in BENCHMARKS {
@@ -181,4 +260,10 @@ fn raise_descriptor_limit() {
             maximum,
         },
     );
+}
+
+/// Descriptors that a process may have.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -116,8 +116,26 @@ pub fn median_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
     median(&ratios)
 }
 
-/// The value that `percent` of all are not above.
-pub fn percentile(sorted: &[u64], percent: usize) -> f64 {
+/// The value that `percent` of all are not above; 0 of none.
+pub fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(index).map_or(f64::NAN, |&value| value as f64)
+    sorted.get(index).copied().unwrap_or(0)
+}
+
+/// Bytes that a socket of a server on this machine still holds for the peer at a port (`/proc/net/tcp`).
+///
+/// # Panics
+/// When they are not connected.
+pub fn send_queue(server: u16, peer: u16) -> u64 {
+    let text = fs::read_to_string("/proc/net/tcp").expect("the kernel's sockets");
+    let queue = text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, "01", queues, ..] = fields[..] else {
+            return None;
+        };
+        let is_it = local.ends_with(&format!(":{server:04X}")) && remote.ends_with(&format!(":{peer:04X}"));
+        let (queue, _) = queues.split_once(':')?;
+        is_it.then(|| u64::from_str_radix(queue, 16).ok())?
+    });
+    queue.unwrap_or_else(|| panic!("{server} and {peer} are not connected"))
 }

@@ -1,8 +1,9 @@
 //! Records at a steady pace, each stamped with the time at which it was handed to the producer.
 
-use crate::audience::{Audience, Receipts, key, value};
+use crate::audience::{Receipts, Receive, key, value};
 use crate::harness::broker::{Broker, topic_name};
 use crate::measure::now;
+use crate::topics;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,32 +19,42 @@ pub struct Flow {
     pub keys: Option<u64>,
 }
 
-/// A topic of one partition, whose records are numbered from 1 on through all rounds.
+/// Topics of one partition that take turns, mostly one, whose records are numbered from 1 on through all rounds.
 pub struct Source {
-    pub topic: String,
+    pub topics: Vec<String>,
     producer: BaseProducer,
     flow: Flow,
     next: u64,
 }
 
 impl Source {
-    /// Creates the topic, and a producer that sends every record at once.
+    /// Creates a topic, and a producer that sends every record at once.
     pub fn new(broker: &Broker, hint: &str, flow: Flow) -> Source {
-        let topic = topic_name(hint);
-        broker.create_topic(&topic, 1, &[]);
+        Source::over(broker, hint, flow, 1)
+    }
+
+    /// The same with `count` topics: record `n` goes to the topic at `n % count`.
+    pub fn over(broker: &Broker, hint: &str, flow: Flow, count: usize) -> Source {
+        let topics: Vec<String> = (0..count).map(|_| topic_name(hint)).collect();
+        topics::create(broker, &topics);
         let mut client = broker.client();
         client.set("linger.ms", "0").set("socket.nagle.disable", "true");
         Source {
-            topic,
+            topics,
             producer: client.create().expect("a producer"),
             flow,
             next: 1,
         }
     }
 
+    /// The topic, or the first one.
+    pub fn topic(&self) -> &str {
+        &self.topics[0]
+    }
+
     /// Writes the next `count` records, and returns what each of the audiences received meanwhile,
     /// when the last has all that is meant for it.
-    pub fn round<const N: usize>(&mut self, count: usize, audiences: [&mut Audience; N]) -> [Receipts; N] {
+    pub fn round<const N: usize>(&mut self, count: usize, audiences: [&mut dyn Receive; N]) -> [Receipts; N] {
         let first = self.next;
         self.next += count as u64;
         let source = &*self;
@@ -56,14 +67,13 @@ impl Source {
 
     fn write(&self, first: u64, count: usize) {
         let mut due = Instant::now();
-        for number in (first..).take(count) {
+        let turns = self.topics.iter().cycle().skip(index(first, self.topics.len()));
+        for (number, topic) in (first..).zip(turns).take(count) {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += self.flow.pause;
             let value = value(number, now(), self.flow.length);
             let key = self.flow.keys.map(|keys| key(number, keys));
-            let mut record = BaseRecord::<str, str>::to(&self.topic)
-                .payload(&value)
-                .partition(0);
+            let mut record = BaseRecord::<str, str>::to(topic).payload(&value).partition(0);
             record.key = key.as_deref();
             self.producer
                 .send(record)
@@ -74,4 +84,9 @@ impl Source {
             .flush(Duration::from_secs(10))
             .expect("records are acknowledged");
     }
+}
+
+/// On whose turn a record is.
+fn index(number: u64, turns: usize) -> usize {
+    usize::try_from(number).expect("a small number") % turns
 }

@@ -21,7 +21,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let count = options.pick(500, 150);
     let rounds = options.pick(7, 3);
     let mut source = Source::new(broker, "reload", FLOW);
-    let bridge = Launch::new(&source.topic, "live").start(broker);
+    let bridge = Launch::new(source.topic(), "live").start(broker);
     let mut audience = Audience::connect(bridge.port, PATH, CLIENTS);
     let (mut with, mut without) = (Side::default(), Side::default());
     let mut reloads = 0;

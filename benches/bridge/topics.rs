@@ -108,7 +108,8 @@ pub fn run(broker: &Broker, options: &Options) {
     taking.join().expect("all is taken");
 }
 
-fn create(broker: &Broker, names: &[String]) {
+/// Creates topics of one partition.
+pub fn create(broker: &Broker, names: &[String]) {
     let admin: AdminClient<DefaultClientContext> = broker.client().create().expect("a client");
     for some in names.chunks(AT_ONCE) {
         let topics: Vec<NewTopic<'_>> = some

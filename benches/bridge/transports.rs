@@ -243,7 +243,7 @@ fn launch(broker: &Broker, topic: &str, certificates: &Certificates) -> (Bridge,
 impl Side {
     fn start(broker: &Broker, transport: Transport, certificates: &Certificates) -> Side {
         let source = Source::new(broker, "transports", FLOW);
-        let (bridge, tls) = launch(broker, &source.topic, certificates);
+        let (bridge, tls) = launch(broker, source.topic(), certificates);
         let port = if transport == Transport::Plain {
             bridge.port
         } else {
@@ -308,7 +308,7 @@ pub fn run(broker: &Broker, options: &Options) {
 fn idle(broker: &Broker, options: &Options, certificates: &Certificates) {
     let count = options.pick(5000, 1000);
     let mut source = Source::new(broker, "transports-idle", FLOW);
-    let (bridge, port) = launch(broker, &source.topic, certificates);
+    let (bridge, port) = launch(broker, source.topic(), certificates);
     // A few clients that come and go have every thread set up what it needs.
     drop(Listeners::connect(Transport::Tls, port, &certificates.ca(), 100));
     thread::sleep(SETTLE);
