@@ -20,6 +20,7 @@ use crate::{blocks, count, filtered, receivers, stalled};
 use rdkafka::Message;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -123,6 +124,19 @@ pub const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nca
 
 const LISTENER: u64 = u64::MAX;
 
+/// Connections that may wait to be accepted: as many as the daemon's.
+const BACKLOG: i32 = 4096;
+
+/// A listener for thousands of clients that come at once.
+pub fn listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener)
+        .listen(BACKLOG)
+        .expect("a longer queue than the standard library's");
+    listener.set_nonblocking(true).expect("a non-blocking listener");
+    listener
+}
+
 struct Peer {
     socket: TcpStream,
     request: Vec<u8>,
@@ -156,8 +170,7 @@ struct Loop {
 impl Loop {
     fn new(id: usize) -> Loop {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        listener.set_nonblocking(true).expect("a non-blocking listener");
+        let listener = listener();
         let token = epoll::EventData::new_u64(LISTENER);
         epoll::add(&epoll, &listener, token, epoll::EventFlags::IN).expect("epoll");
         Loop {

@@ -1,13 +1,13 @@
 //! The bare loop of a storm: one thread over epoll that writes one stream, whole, to everyone who
 //! asks, as chunks of the daemon's block size from one piece of memory that all share.
 
-use crate::bare::HEAD;
+use crate::bare::{HEAD, listener};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 /// As the daemon's largest block.
 const BLOCK: usize = 256 * 1024;
@@ -39,8 +39,7 @@ pub fn main(file: &str) -> ! {
     pieces.extend(payload.chunks(BLOCK).map(chunk));
 
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.set_nonblocking(true).expect("a non-blocking listener");
+    let listener = listener();
     let token = epoll::EventData::new_u64(LISTENER);
     epoll::add(&epoll, &listener, token, epoll::EventFlags::IN).expect("epoll");
     println!("{}", listener.local_addr().expect("an address").port());
