@@ -1,7 +1,7 @@
 //! Configuration: files, environment and flags in, validated [`Settings`] out. It uses no other module.
 //!
 //! - [`settings`], [`stream`]: the types of the sections, and each default as a named constant.
-//! - [`mod@load`]: the layers, and the origin of each value.
+//! - [`mod@load`]: the layers, and the origin of each value; `toml_keys`: where a file writes a key.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`schema_registry`], [`http_tls`]: the keys of the schema registry, and of TLS towards clients.
 //! - [`endpoint`], `address`: addresses that are served, and what is spoken there.
@@ -61,6 +61,7 @@ pub mod socket;
 pub(crate) mod static_tokens;
 pub mod stream;
 pub(crate) mod suggest;
+mod toml_keys;
 pub mod units;
 pub mod validate;
 mod validate_auth;
