@@ -14,6 +14,8 @@ const DEFAULT_MAX_HANDSHAKES: u32 = 512;
 /// Most of them of one address: more than the clients behind one address begin in a moment, and few enough that one address
 /// delays no other.
 const DEFAULT_MAX_HANDSHAKES_PER_IP: u32 = 64;
+/// The part of all handshakes that one address may have by default, where that is less.
+const DEFAULT_PART_PER_IP: u32 = 2;
 /// The port of HTTPS, which URLs omit.
 pub(crate) const HTTPS_PORT: u16 = 443;
 
@@ -111,6 +113,18 @@ impl HttpTlsSettings {
         pairs
             .flat_map(|pair| [&pair.cert_file, &pair.key_file])
             .chain(&self.client_ca_file)
+    }
+
+    /// Lowers the default of `max_handshakes_per_ip` so that one address cannot have all handshakes; returns whether that
+    /// changes it.
+    pub(super) fn lower_default_per_ip(&mut self) -> bool {
+        // 0 would be unlimited.
+        let part = (self.max_handshakes / DEFAULT_PART_PER_IP).max(1);
+        let is_lower = part < DEFAULT_MAX_HANDSHAKES_PER_IP;
+        if is_lower {
+            self.max_handshakes_per_ip = part;
+        }
+        is_lower
     }
 
     /// The port in redirects.

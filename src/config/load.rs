@@ -15,6 +15,7 @@ use toml::de::DeTable;
 use super::address::check_host_port;
 use super::available::available;
 use super::faults::Fault;
+use super::http_tls::HttpTlsSettings;
 use super::memory::{self, Memory};
 use super::settings::{Draft, Settings};
 use super::suggest::nearest;
@@ -134,19 +135,26 @@ pub struct Loaded {
     /// The limit of memory, and the bounds that are derived from it.
     pub memory: Memory,
     origins: Origins,
+    /// Whether the default of [`PER_IP`] is lower because of [`HANDSHAKES`].
+    is_per_ip_derived: bool,
 }
+
+const HANDSHAKES: &str = "http.tls.max_handshakes";
+const PER_IP: &str = "http.tls.max_handshakes_per_ip";
 
 impl Loaded {
     /// The origin of the value of `key` (`http.listen`, `stream[0].path`): `default`, `derived from memory.limit`,
     /// `file:line`, `environment NAME` or `flag --name`.
     pub fn origin(&self, key: &str) -> String {
-        let origin = self.origins.of(key);
-        let default = if self.memory.is_derived(key) {
-            "derived from memory.limit"
-        } else {
-            "default"
-        };
-        origin.unwrap_or_else(|| default.to_owned())
+        self.origins.of(key).unwrap_or_else(|| {
+            if self.memory.is_derived(key) {
+                "derived from memory.limit".to_owned()
+            } else if self.is_per_ip_derived && key == PER_IP {
+                format!("derived from {HANDSHAKES}")
+            } else {
+                "default".to_owned()
+            }
+        })
     }
 }
 
@@ -274,11 +282,14 @@ pub fn load(
         };
         memory::derive(&mut draft, available(), is_set)
     };
+    let is_per_ip_derived = origins.of(PER_IP).is_none()
+        && (draft.http.tls.as_mut()).is_some_and(HttpTlsSettings::lower_default_per_ip);
     match validate(draft) {
         Ok(settings) => Ok(Loaded {
             settings,
             memory,
             origins,
+            is_per_ip_derived,
         }),
         Err(faults) => {
             let problem = |fault: Fault| Problem {

@@ -84,36 +84,39 @@ fn half_open_handshakes_of_one_address_are_limited() {
     connect(&daemon, connector(&certificates));
 }
 
-/// By default, and however long a handshake may take.
+/// By default, however long a handshake may take and however few there may be.
 fn one_address_cannot_hold_up_the_handshakes_of_others() {
     let certificates = Certificates::new();
-    let daemon = start(
-        &certificates,
-        "trusted_proxies = [\"127.0.0.9\"]",
-        "max_handshakes = 140\nhandshake_timeout = \"1h\"",
-    );
-    let silent = |source: &str, count: usize| -> Vec<TcpStream> {
-        (0..count)
-            .map(|_| connect_from(source, daemon.tls_port()))
-            .collect()
-    };
-    let of_proxy = silent("127.0.0.9", 65);
-    let of_one = silent("127.0.0.2", 80);
-    // Served at once, although either has more open than one address may have.
-    let connector = connector(&certificates).build();
-    let socket = connect_from("127.0.0.3", daemon.tls_port());
-    drop(connector.connect("127.0.0.1", socket).expect("a handshake"));
-    await_handshakes(&daemon, "refused", 80 - 64);
-    block_on(eventually_async(
-        secs(20),
-        "the others are under way",
-        async || {
-            let tls = figures(&daemon).await["tls"].clone();
-            let is_exact = tls["handshakes_under_way"] == 65 + 64 && tls["handshake_waits"] == 0;
-            ensure(is_exact, tls.to_string())
-        },
-    ));
-    drop((of_proxy, of_one));
+    for (most, of_address, of_proxies) in [(140, 64, 65), (10, 5, 3)] {
+        let daemon = start(
+            &certificates,
+            "trusted_proxies = [\"127.0.0.9\"]",
+            &format!("max_handshakes = {most}\nhandshake_timeout = \"1h\""),
+        );
+        let silent = |source: &str, count: usize| -> Vec<TcpStream> {
+            (0..count)
+                .map(|_| connect_from(source, daemon.tls_port()))
+                .collect()
+        };
+        let of_proxy = silent("127.0.0.9", of_proxies);
+        let of_one = silent("127.0.0.2", of_address + 3);
+        // Served at once, although either has more open than one address may have, or all that it may have.
+        let connector = connector(&certificates).build();
+        let socket = connect_from("127.0.0.3", daemon.tls_port());
+        drop(connector.connect("127.0.0.1", socket).expect("a handshake"));
+        await_handshakes(&daemon, "refused", 3);
+        block_on(eventually_async(
+            secs(20),
+            "the others are under way",
+            async || {
+                let tls = figures(&daemon).await["tls"].clone();
+                let is_exact =
+                    tls["handshakes_under_way"] == of_proxies + of_address && tls["handshake_waits"] == 0;
+                ensure(is_exact, tls.to_string())
+            },
+        ));
+        drop((of_proxy, of_one));
+    }
 }
 
 fn listeners_wait_while_too_many_handshakes_are_under_way() {
@@ -121,7 +124,7 @@ fn listeners_wait_while_too_many_handshakes_are_under_way() {
     let daemon = start(
         &certificates,
         "",
-        "max_handshakes = 2\nhandshake_timeout = \"2s\"",
+        "max_handshakes = 2\nmax_handshakes_per_ip = 0\nhandshake_timeout = \"2s\"",
     );
     let open: Vec<TcpStream> = (0..2).map(|_| raw(&daemon)).collect();
     block_on(eventually_async(secs(20), "they are under way", async || {

@@ -1,10 +1,12 @@
 //! Wrong settings of `[http.tls]`, and what `check` and `doctor` say.
 
+use crate::configuration::read;
 use crate::harness::certificates::{Certificates, DAY};
 use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::wait::secs;
 use crate::limits::config_of;
 use crate::trials;
+use kafka_sse_bridge::config::Flags;
 use libtest_mimic::Trial;
 use std::fs;
 
@@ -14,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         a_key_of_another_certificate_is_refused_at_the_start,
         doctor_warns_of_certificates_that_expire_soon,
         a_daemon_may_serve_https_alone,
+        by_default_one_address_has_half_of_all_handshakes_at_most,
     ]
 }
 
@@ -179,4 +182,34 @@ fn a_daemon_may_serve_https_alone() {
     let text = config_of("").replace("listen = [\"127.0.0.1:0\"]", "listen = []") + &certificates.section("");
     let (is_good, said) = run("check", &certificates, &text);
     assert!(is_good, "{said}");
+}
+
+fn by_default_one_address_has_half_of_all_handshakes_at_most() {
+    const PER_IP: &str = "http.tls.max_handshakes_per_ip";
+    let certificates = Certificates::new();
+    let derived = "derived from http.tls.max_handshakes";
+    let in_variable = ("KAFKA_SSE_BRIDGE__HTTP__TLS__MAX_HANDSHAKES_PER_IP", "64");
+    for (lines, variables, per_ip, origin) in [
+        ("", &[][..], 64, "default"),
+        ("max_handshakes = 128", &[], 64, "default"),
+        ("max_handshakes = 127", &[], 63, derived),
+        ("max_handshakes = 10", &[], 5, derived),
+        // 0 would be no limit.
+        ("max_handshakes = 1", &[], 1, derived),
+        ("max_handshakes = 10\nmax_handshakes_per_ip = 0", &[], 0, "FILE"),
+        ("max_handshakes = 10\nmax_handshakes_per_ip = 64", &[], 64, "FILE"),
+        ("max_handshakes = 10", &[in_variable], 64, "environment"),
+    ] {
+        let text = config_of("") + &certificates.section(lines);
+        let loaded = read(&text, variables, &Flags::default()).unwrap_or_else(|error| panic!("{error}"));
+        let tls = loaded.settings.http.tls.as_ref().expect("it is configured");
+        assert_eq!(tls.max_handshakes_per_ip, per_ip, "{lines}");
+        let found = loaded.origin(PER_IP);
+        let is_so = match origin {
+            "FILE" => found.contains(".toml:"),
+            "environment" => found.starts_with("environment "),
+            _ => found == origin,
+        };
+        assert!(is_so, "{lines}: {found}");
+    }
 }
