@@ -30,7 +30,7 @@ impl End {
     }
 
     /// The same up to the high watermark, behind open transactions.
-    pub(crate) fn lag_to_high(&self, next: i64) -> Option<u64> {
+    fn lag_to_high(&self, next: i64) -> Option<u64> {
         let blocked = self
             .offset
             .zip(self.high)
@@ -39,8 +39,47 @@ impl End {
     }
 }
 
+/// The lag of a partition at a next offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lag {
+    next: i64,
+    /// Up to the end as far as it may be read.
+    pub(crate) records: u64,
+    /// Up to the high watermark.
+    pub(crate) to_high: u64,
+}
+
+impl Lag {
+    /// The lag behind an end that is the high watermark too.
+    pub(crate) fn behind(next: i64, end: i64) -> Self {
+        let records = lag(next, end);
+        Self {
+            next,
+            records,
+            to_high: records,
+        }
+    }
+
+    /// The lag behind an end, if that is known.
+    pub(crate) fn of(end: &End, next: i64) -> Option<Self> {
+        Some(Self {
+            next,
+            records: end.lag(next)?,
+            to_high: end.lag_to_high(next)?,
+        })
+    }
+
+    /// The same end, seen from a later offset.
+    pub(crate) fn advance(&mut self, next: i64) {
+        let passed = lag(self.next, next);
+        self.records = self.records.saturating_sub(passed);
+        self.to_high = self.to_high.saturating_sub(passed);
+        self.next = next;
+    }
+}
+
 /// Offsets from `next` to the end. In a compacted topic some of them hold no record.
-pub(super) fn lag(next: i64, end: i64) -> u64 {
+fn lag(next: i64, end: i64) -> u64 {
     u64::try_from(end.saturating_sub(next)).unwrap_or(0)
 }
 
@@ -86,5 +125,27 @@ mod tests {
             ..end
         };
         assert_eq!(reached.lag(9), Some(0));
+    }
+
+    #[test]
+    fn lag_falls_by_what_was_read_since_its_end_was_known() {
+        let end = End {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: Some(10),
+            high: Some(15),
+            is_reached: false,
+            is_fetched: true,
+        };
+        let mut lag = Lag::of(&end, 4).expect("the end is known");
+        let mut after = |next| {
+            lag.advance(next);
+            (lag.records, lag.to_high)
+        };
+        assert_eq!(after(4), (6, 11));
+        assert_eq!(after(7), (3, 8));
+        // Beyond the known end.
+        assert_eq!(after(12), (0, 3));
+        assert_eq!(after(20), (0, 0));
     }
 }

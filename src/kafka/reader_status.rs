@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::counters::KafkaCounters;
-use super::lag::{End, PartitionLag};
+use super::lag::{End, Lag, PartitionLag};
 use super::open_transactions::{OpenTransactions, TransactionChange};
 use super::pulse::Pulse;
 use super::stopped_partitions::{Stop, StoppedPartition, StoppedPartitions};
@@ -46,9 +46,6 @@ struct ReaderState {
     /// Streams that do not keep up, each with the streams that wait for it.
     slow: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
-
-/// Lag up to the end as far as it may be read, and up to the high watermark.
-pub(super) type Lag = (u64, u64);
 
 /// The connection to one broker, as the client library reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,19 +90,31 @@ impl ReaderStatus {
         state.contacted && state.error.is_none()
     }
 
-    pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
-        let lags = lags.into_iter().map(|lag| Some((lag, lag))).collect();
+    /// Sets the lag of every partition of a topic.
+    pub(crate) fn set_lags(&self, topic: &str, lags: impl Iterator<Item = Lag>) {
+        let lags = lags.map(Some).collect();
         self.state.lock().lag.insert(topic.to_owned(), lags);
     }
 
-    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64, to_high: u64) {
+    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: Lag) {
         let mut state = self.state.lock();
         if let Some(lags) = state.lag.get_mut(topic) {
             let index = partition as usize;
             if index >= lags.len() {
                 lags.resize(index + 1, None);
             }
-            lags[index] = Some((lag, to_high));
+            lags[index] = Some(lag);
+        }
+    }
+
+    /// Subtracts from the lag of a topic what was read since it was set.
+    pub(crate) fn advance_lags(&self, topic: &str, next: &[i64]) {
+        let mut state = self.state.lock();
+        let lags = state.lag.get_mut(topic).into_iter().flatten();
+        for (lag, &next) in lags.zip(next) {
+            if let Some(lag) = lag {
+                lag.advance(next);
+            }
         }
     }
 
@@ -121,11 +130,11 @@ impl ReaderStatus {
             let known = (0..)
                 .zip(lags)
                 .filter_map(|(partition, lag)| Some((partition, (*lag)?)));
-            known.map(move |(partition, (records, to_high))| PartitionLag {
+            known.map(move |(partition, lag)| PartitionLag {
                 topic: topic.clone(),
                 partition,
-                records,
-                to_high,
+                records: lag.records,
+                to_high: lag.to_high,
             })
         });
         partitions.collect()

@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 
 use super::counters::KafkaCounters;
 use super::lag::PartitionLag;
-use super::reader_status::BrokerState;
-use super::reader_status::{Lag, ReaderStatus, Snapshot};
+use super::reader_status::{BrokerState, ReaderStatus, Snapshot};
 use super::stopped_partitions::StoppedPartition;
 use crate::config::Client;
 
@@ -48,7 +47,7 @@ impl KafkaStatus {
     /// The lag of every partition ([`ReaderStatus::lag`]). If two threads read the same one, as after a reload, the
     /// greater counts.
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let mut furthest: BTreeMap<(String, usize), Lag> = BTreeMap::new();
+        let mut furthest: BTreeMap<(String, usize), (u64, u64)> = BTreeMap::new();
         for lag in self.threads().iter().flat_map(|status| status.lag()) {
             let (records, to_high) = furthest.entry((lag.topic, lag.partition)).or_default();
             (*records, *to_high) = (lag.records.max(*records), lag.to_high.max(*to_high));

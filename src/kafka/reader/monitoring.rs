@@ -11,7 +11,7 @@ use super::state::KafkaReader;
 use super::topic::TopicInfo;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{KafkaError, Location};
-use crate::kafka::lag::End;
+use crate::kafka::lag::{End, Lag};
 use crate::kafka::open_transactions::{self, TransactionChange};
 
 impl KafkaReader {
@@ -36,9 +36,9 @@ impl KafkaReader {
             let Some(next) = self.batcher.next_offset(&end.topic, end.partition) else {
                 continue;
             };
-            let lag = end.lag(next);
-            if let (Some(lag), Some(to_high)) = (lag, end.lag_to_high(next)) {
-                self.status.set_lag(&end.topic, end.partition, lag, to_high);
+            let lag = Lag::of(&end, next);
+            if let Some(lag) = lag {
+                self.status.set_lag(&end.topic, end.partition, lag);
             }
             let at = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
             match self.status.update_end(&end) {
@@ -51,7 +51,7 @@ impl KafkaReader {
                 ),
                 None => {}
             }
-            let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
+            let gets_on = end.is_fetched && lag.is_none_or(|lag| lag.records == 0);
             if gets_on || self.batcher.is_paused(&end.topic) || !self.may_be_fetched(consumer, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
@@ -87,6 +87,8 @@ impl KafkaReader {
                 continue;
             };
             let next = self.batcher.next_offsets(&topic.name);
+            // A load may read millions of records before the client reports the ends.
+            self.status.advance_lags(&topic.name, &next);
             let mut is_loaded = true;
             for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
                 let name = &topic.name;

@@ -17,7 +17,7 @@ use super::topic::{REFRESH, Topic, TopicInfo, ends, live_offsets, looks_recreate
 use crate::kafka::batcher::Batcher;
 use crate::kafka::client::Handles;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
-use crate::kafka::lag::lag;
+use crate::kafka::lag::Lag;
 use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::partition::Bounds;
 use crate::kafka::record::{BEGINNING, TopicId};
@@ -248,8 +248,8 @@ impl KafkaReader {
         let lags = next
             .iter()
             .zip(bounds)
-            .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
-        self.status.set_lags(&topic.name, lags.collect());
+            .map(|(&next, bounds)| Lag::behind(next, bounds.map_or(next, |bounds| bounds.high)));
+        self.status.set_lags(&topic.name, lags);
         if next != known || is_truncated || topic.id != id || !topic.contacted {
             topic.id = id;
             let low = bounds

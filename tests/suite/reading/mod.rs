@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         added_partitions_are_read_from_their_beginning,
         only_changed_offsets_are_requested,
         a_table_is_loaded_once_the_requested_ends_are_passed,
+        the_lag_falls_with_a_load_before_the_client_reports_an_end,
         a_blocked_stream_does_not_delay_others,
         polling_pauses_while_a_channel_is_full,
         a_topic_that_ends_with_markers_finishes_loading_beside_a_busy_one,
@@ -127,6 +128,22 @@ fn only_changed_offsets_are_requested() {
     rig.script(|script| script.bounds.push(Bounds { low: 2, high: 100 }));
     assert_eq!(rig.assigned(2)[1], [0, 2]);
     assert_eq!(rig.script(|script| std::mem::take(&mut script.asked)), ["t"]);
+}
+
+/// A card of the page shows it beside the number of records read.
+fn the_lag_falls_with_a_load_before_the_client_reports_an_end() {
+    let mut rig = Rig::start(0, 10, Vec::new());
+    let is_lag = |rig: &Rig, records: u64| {
+        let lag: Vec<u64> = rig.status.lag().iter().map(|lag| lag.records).collect();
+        ensure(lag == [records], format!("{lag:?} instead of {records}"))
+    };
+    eventually(secs(20), "it is known as of the start", || is_lag(&rig, 10));
+    for (offsets, behind) in [(0..4, 6), (4..9, 1), (9..10, 0)] {
+        let offsets: Vec<i64> = offsets.collect();
+        rig.script(|script| script.polls.push_back(Poll::Records(offsets.clone())));
+        assert_eq!(rig.offsets(offsets.len()), offsets);
+        eventually(secs(20), "it has fallen", || is_lag(&rig, behind));
+    }
 }
 
 /// Its topic is paused, and read on from where it was once the stream takes something again.
