@@ -36,10 +36,17 @@ pub fn trials() -> Vec<Trial> {
         ));
     }
     trials.extend(on_each_broker(only_readable_partitions_count_as_fetched));
-    for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+    for (version, client, isolation) in [
+        (Version::V4_4, Client::Librdkafka, Isolation::ReadCommitted),
+        (Version::V4_4, Client::Librdkafka, Isolation::ReadUncommitted),
+        (Version::V3_9, Client::Kafka, Isolation::ReadUncommitted),
+    ] {
         trials.push(trial(
-            format!("a_transactions_marker_is_no_lag@4.4.0_{}", isolation.as_str()),
-            move || markers(isolation),
+            format!(
+                "a_transactions_marker_is_no_lag@{version}_{client}_{}",
+                isolation.as_str()
+            ),
+            move || markers(version, client, isolation),
         ));
     }
     trials
@@ -228,8 +235,8 @@ fn shrinks(version: Version, client: Client) {
     );
 }
 
-fn markers(isolation: Isolation) {
-    let broker = Broker::shared(Version::V4_4);
+fn markers(version: Version, client: Client, isolation: Isolation) {
+    let broker = Broker::shared(version);
     let topic = topic_name("markers");
     broker.create_topic(&topic, 1, &[]);
     let two = [Message::value("a"), Message::value("b")];
@@ -239,7 +246,7 @@ fn markers(isolation: Isolation) {
         Isolation::ReadCommitted => 2,
         Isolation::ReadUncommitted => 4,
     };
-    let mut reader = Reader::start(&broker, &topic, Client::Librdkafka, isolation);
+    let mut reader = Reader::start(&broker, &topic, client, isolation);
     let mut taken = 0;
     eventually(secs(60), "it is up to date", || {
         taken += reader.take();

@@ -110,20 +110,28 @@ impl KafkaCrateConsumer {
         ))
     }
 
-    fn note_ends(&mut self, answer: &[Response]) {
+    fn note_ends(&mut self, answer: &[Response], places: &[(FetchPosition, i32)]) {
         if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
             return;
         }
         self.ends_noted = Some(Instant::now());
+        let next: HashMap<(Arc<str>, u32), i64> = places
+            .iter()
+            .map(|(place, _)| (place.key(), place.next))
+            .collect();
         let topics = answer.iter().flat_map(Response::topics);
         let ends = topics.flat_map(|topic| {
-            topic.partitions().iter().filter_map(|partition| {
+            let (name, next, ended) = (Arc::<str>::from(topic.topic()), &next, &self.ended);
+            topic.partitions().iter().filter_map(move |partition| {
+                let high = partition.data().ok()?.highwatermark_offset();
+                let at = (Arc::clone(&name), u32::try_from(partition.partition()).ok()?);
+                let is_ended = |&(end, known): &(i64, i64)| known == high && next.get(&at) == Some(&end);
                 Some(End {
-                    topic: topic.topic().to_owned(),
-                    partition: u32::try_from(partition.partition()).ok()?,
-                    offset: Some(partition.data().ok()?.highwatermark_offset()),
+                    topic: name.to_string(),
+                    partition: at.1,
+                    offset: Some(high),
                     high: None,
-                    is_reached: false,
+                    is_reached: ended.get(&at).is_some_and(is_ended),
                     is_fetched: true,
                 })
             })
@@ -263,7 +271,7 @@ impl Consumer for KafkaCrateConsumer {
         let places: Arc<[(FetchPosition, i32)]> = places.into_iter().map(with_limit).collect();
         let started = Instant::now();
         let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
-        self.note_ends(&answer);
+        self.note_ends(&answer, &places);
         self.find_leaders(&answer, &places)?;
         let mut is_idle = true;
         for (place, limit) in &*places {
