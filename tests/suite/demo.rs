@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = trials![
         the_demo_writes_the_original_records_and_ends_on_a_signal,
         the_demos_fleet_moves_and_every_view_shows_what_its_records_have,
+        the_demo_keeps_up_with_a_fast_fleet,
     ];
     for (name, engine) in [("a_browser", Engine::Chromium), ("firefox", Engine::Firefox)] {
         let trial = trial(format!("the_demo_fills_tables_in_{name}"), move || {
@@ -42,6 +43,11 @@ const CONTINENTS: [&str; 8] = [
 
 /// Starts the demo with so many vehicles at any free port; gives its URL.
 pub(crate) fn start(vehicles: u32) -> (Process, String) {
+    start_at(vehicles, 300)
+}
+
+/// The same, with so many records of vehicles per second.
+fn start_at(vehicles: u32, rate: u32) -> (Process, String) {
     let mut command = Command::new(BINARY);
     command
         .args([
@@ -53,7 +59,7 @@ pub(crate) fn start(vehicles: u32) -> (Process, String) {
             "--vehicles",
             &vehicles.to_string(),
             "--vehicle-rate",
-            "300",
+            &rate.to_string(),
             "--no-browser",
             "--log-level",
             "warn",
@@ -247,5 +253,23 @@ fn the_demos_fleet_moves_and_every_view_shows_what_its_records_have() {
             }
         }
         assert_eq!(kinds.len(), 4, "of every kind: {kinds:?}");
+    });
+}
+
+/// At the highest rate, which no reader could follow by a request per record.
+fn the_demo_keeps_up_with_a_fast_fleet() {
+    const RATE: u32 = 10_000;
+    let (_demo, url) = start_at(300, RATE);
+    block_on(async {
+        eventually_async(secs(60), "it has read much, and all but the newest", async || {
+            let streams = http::get(&format!("{url}/streams"), &[]).await.json();
+            let fleet = &streams["streams"][1];
+            let number = |member: &str| fleet[member].as_u64().unwrap_or_default();
+            let is_so = fleet["lag"].is_u64()
+                && number("records") > u64::from(4 * RATE)
+                && number("lag") < u64::from(RATE / 2);
+            ensure(is_so, format!("{}: {} behind", fleet["records"], fleet["lag"]))
+        })
+        .await;
     });
 }

@@ -18,6 +18,10 @@ pub(super) const VEHICLES: &str = "vehicles";
 
 const PARTITIONS: i32 = 1;
 
+/// The milliseconds of records in a batch. The mock cluster answers a fetch with one batch: with a batch per record,
+/// readers would fall behind where the machine is busy.
+const BATCHES: &str = "50";
+
 /// The embedded broker; ends when dropped.
 pub(super) struct Broker {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -47,8 +51,12 @@ impl Broker {
         config
     }
 
-    /// A producer that sends at once: few records, watched by people.
+    /// A producer of [`BATCHES`], one at a time.
     pub(super) fn producer(&self) -> Result<BaseProducer, Box<dyn Error>> {
-        Ok(self.client().set("linger.ms", "0").create()?)
+        let mut client = self.client();
+        client.set("linger.ms", BATCHES);
+        // Where answers take longer, batches grow: a fetch takes as long.
+        client.set("max.in.flight", "1");
+        Ok(client.create()?)
     }
 }
