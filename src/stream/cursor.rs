@@ -99,6 +99,7 @@ impl Cursor {
                 filtered,
                 last: (lag == Lag::Replay).then(Bytes::new),
                 ends_without_id: false,
+                kept: None,
             },
             flow,
             start,

@@ -5,7 +5,7 @@
 //! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the `table` of latest records
 //! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` and `throttle` what is due,
 //!   [`start_position`] where it begins, `announcements` what it has lost
-//! - [`document`]: the table at one moment, of a `capture`
+//! - [`document`]: the table at one moment, of a `capture`; `shared_pieces`: what readers of a whole table share
 //! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
 //! - [`filter`], [`filter_index`], `filters`: which records are for which readers
 //! - `audience`, [`waiters`], [`announcer`]: what wakes readers
@@ -65,6 +65,7 @@ mod scan;
 mod schedule;
 mod selection;
 mod shared;
+mod shared_pieces;
 pub mod start_position;
 mod state;
 pub mod subscription;

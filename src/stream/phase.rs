@@ -19,6 +19,7 @@ use super::replay::{ReplayRead, ReplayReader};
 use super::scan::{Scan, Show};
 use super::selection::{Selection, select, select_wanted};
 use super::shared::Stream;
+use super::shared_pieces::{KEPT_FOR, SharedPieces};
 use crate::config::filter::Filter;
 use crate::config::path_parameters::PathValues;
 
@@ -109,6 +110,8 @@ pub(super) struct PhaseReader {
     pub(super) last: Option<Bytes>,
     /// Whether the last scan has ended with a row without an id.
     pub(super) ends_without_id: bool,
+    /// Pieces of the table that it keeps for others until that time, although it has read them.
+    pub(super) kept: Option<Box<(Instant, Arc<SharedPieces>)>>,
 }
 
 /// The group whose matches a reader gets, where it filters.
@@ -135,6 +138,13 @@ impl PhaseReader {
 
     /// The next piece of the table, the log or a replay.
     pub(super) fn read(&mut self) -> Piece {
+        if self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| kept.0 <= self.stream.instant())
+        {
+            self.kept = None;
+        }
         match &self.phase {
             Phase::Live(cursor) => self.read_log(*cursor),
             Phase::Snapshot(_) => self.scan(),
@@ -219,8 +229,6 @@ impl PhaseReader {
         let Phase::Snapshot(scan) = &mut self.phase else {
             return Piece::Blocked;
         };
-        let size = pieces::next_size();
-        let mut out = Vec::with_capacity(size);
         let settings = self.stream.settings();
         let mut show = Show {
             matcher: group.as_deref().map(|group| &group.matcher),
@@ -229,14 +237,14 @@ impl PhaseReader {
             scratch: Vec::new(),
             shown: 0,
         };
-        let (may_have_more, has_kept) = match self.stream.read_table() {
+        let ((bytes, may_have_more), has_kept) = match self.stream.read_table() {
             Some(table) => {
                 // One that fell off the log may show an older record of the key.
                 let is_overtaken = scan.is_conflated && table.has_lost_row_since(scan.cursor);
                 let has_kept = table.has_kept_since(&scan.wanted) && !is_overtaken;
-                (table.read(scan, size, &mut show, &mut out), has_kept)
+                (table.piece(scan, pieces::next_size(), &mut show), has_kept)
             }
-            None => (false, true),
+            None => ((Bytes::new(), false), true),
         };
         if !has_kept {
             return Piece::Overtaken;
@@ -246,9 +254,12 @@ impl PhaseReader {
             // A client that came from a replica further on than this one must not go back.
             let (until, position) = (scan.until, scan.position.clone());
             self.ends_without_id = scan.is_conflated && scan.lacks_id();
+            if let Some(pieces) = scan.pieces.take() {
+                self.kept = Some(Box::new((self.stream.instant() + KEPT_FOR, pieces)));
+            }
             self.phase = Phase::CatchUp(until, Box::new(position));
         }
-        Piece::Frames(Frames::of_past(pieces::count(out), shown))
+        Piece::Frames(Frames::of_past(bytes, shown))
     }
 
     /// The next piece of the log that the reader's own position has not passed. When it has reached the

@@ -1,7 +1,7 @@
 //! Pieces that are copied out of tables for clients, bounded in all.
 //!
-//! A piece belongs to one client until its socket has taken it, so many clients that scan tables at once, or
-//! do not read, would hold 64 KiB each. While all pieces together take more than [`AMPLE`], new ones are
+//! A piece that clients do not [share](super::shared_pieces) belongs to one client until its socket has taken it, so many
+//! clients that scan tables at once, or do not read, would hold 64 KiB each. While all pieces together take more than [`AMPLE`], new ones are
 //! small instead: every client goes on, none waits for one that does not read, and a client then costs
 //! less than its connection's buffer.
 

@@ -12,6 +12,7 @@ use super::filter::Matcher;
 use super::log::Sequence;
 use super::position::Position;
 use super::row::Row;
+use super::shared_pieces::SharedPieces;
 use super::table::Table;
 use super::truncation::LogEpochs;
 use crate::kafka::record::{Record, Stamp};
@@ -178,6 +179,8 @@ pub(super) struct Scan {
     /// The keys, by topic and hash and in this order, of which the reader may hold records although a filter keeps the
     /// latest from it; `None` where these may be any.
     pub held: Option<Box<[(u16, u64)]>>,
+    /// The pieces that it shares with other readers, once it has read one.
+    pub pieces: Option<Arc<SharedPieces>>,
 }
 
 impl Scan {
@@ -198,6 +201,7 @@ impl Scan {
             rows_to_id: 0,
             epochs,
             held: None,
+            pieces: None,
         }
     }
 
@@ -215,6 +219,11 @@ impl Scan {
     /// Whether the last row that was shown has no id.
     pub(super) fn lacks_id(&self) -> bool {
         !matches!(self.rows_to_id, 0 | LAST_WITH_ID)
+    }
+
+    /// Whether the reader gets every row that is no delete, as others do: it holds none yet.
+    pub(super) fn wants_all_rows(&self) -> bool {
+        self.wanted.topics.is_empty() && self.deletes_from >= self.until && !self.is_conflated
     }
 
     /// Whether the reader may hold older records of the keys that it scans through.

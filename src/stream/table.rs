@@ -19,6 +19,7 @@ use super::lost::Lost;
 use super::position::Position;
 pub(super) use super::row::{Origin, Row, Update};
 use super::rows::Rows;
+use super::shared_pieces::PiecesInUse;
 use crate::config::{StreamSettings, WhenFull};
 
 /// Seconds for which deletes are remembered beyond the retention, for readers that scan the table when it ends.
@@ -95,7 +96,7 @@ pub(super) struct Table {
     /// Keys whose latest record is not shown. One may have the row of an older delete.
     hidden: Hidden,
     /// Unix seconds since when all deletes are known that must still be remembered.
-    deletes_since: u64,
+    pub(super) deletes_since: u64,
     lost: Lost,
     /// Whether topics are still being read up to their ends at the start.
     is_loading: bool,
@@ -107,6 +108,8 @@ pub(super) struct Table {
     met: &'static str,
     bounds: Bounds,
     captures: Captures,
+    /// What its readers share.
+    pub(super) pieces: PiecesInUse,
 }
 
 /// Rows that were removed from the table and are not freed yet.
@@ -137,6 +140,7 @@ impl Table {
             met: "",
             bounds,
             captures: Captures::default(),
+            pieces: PiecesInUse::default(),
         }
     }
 
@@ -352,6 +356,7 @@ impl Table {
         self.cost -= row.cost();
         self.captures
             .keep(sequence, &row, self.bounds.bytes / PART_FOR_CAPTURES);
+        self.pieces.forget_row(sequence);
         Some(row)
     }
 
@@ -381,6 +386,7 @@ impl Table {
         self.evicted.clear(topic);
         self.hidden.clear(topic);
         self.captures.void();
+        self.pieces.clear();
         let rows = self.topics.get_mut(usize::from(topic));
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();
