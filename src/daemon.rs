@@ -27,9 +27,10 @@ use crate::auth;
 use crate::config::files::FileContents;
 use crate::config::print::fingerprint;
 use crate::config::{
-    self, Document, Endpoint, Flags, HttpSettings, Loaded, Scheme, Settings, StreamSettings,
+    self, DeliveryDriver, Document, Endpoint, Flags, HttpSettings, Loaded, Scheme, Settings, StreamSettings,
 };
 use crate::decode::feeds::Lookup;
+use crate::delivery::{Delivery, Driver};
 use crate::fd_limit;
 use crate::http::connections::Connections;
 use crate::http::exposure::Surface;
@@ -190,6 +191,27 @@ pub(crate) struct Daemon {
     tasks: JoinSet<()>,
     serving: JoinSet<io::Result<()>>,
     serve: Serve,
+    /// The threads of event streams; ended with the daemon.
+    _delivery: Option<Arc<Delivery>>,
+}
+
+/// Starts the threads that write event streams, unless hyper is to.
+fn delivery(http: &HttpSettings) -> io::Result<Option<Arc<Delivery>>> {
+    let driver = match http.delivery {
+        DeliveryDriver::Hyper => return Ok(None),
+        DeliveryDriver::Auto => None,
+        DeliveryDriver::Epoll => Some(Driver::Epoll),
+        DeliveryDriver::IoUring => Some(Driver::IoUring),
+    };
+    let threads = usize::try_from(http.delivery_threads).unwrap_or(0);
+    let started = Delivery::start(driver, threads).map_err(|error| {
+        let word = http.delivery.as_str();
+        io::Error::new(
+            error.kind(),
+            format!("http.delivery = {word:?} cannot be had: {error}; \"auto\" takes what can"),
+        )
+    })?;
+    Ok(Some(Arc::new(started)))
 }
 
 /// Runs the daemon on bound listeners until it is asked to shut down, and reloads it on request.
@@ -259,6 +281,13 @@ impl Daemon {
             // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
         }
+        let delivery = delivery(&settings.http)?;
+        if let Some(delivery) = &delivery {
+            connections.set_delivery(delivery);
+            for (number, pulse) in delivery.pulses().iter().enumerate() {
+                writers.pulses().add(format!("delivery thread {number}"), pulse);
+            }
+        }
         let tls = Arc::new(Tls::new(Arc::clone(&app.tls), Arc::clone(&app.auth)));
         tls.apply(certificates);
         tokio::spawn(Arc::clone(&tls).watch());
@@ -310,6 +339,7 @@ impl Daemon {
             tasks: JoinSet::new(),
             serving: JoinSet::new(),
             serve,
+            _delivery: delivery,
             connection: connection.clone(),
             files: FileContents::read(&settings),
             settings,

@@ -16,6 +16,7 @@
 //! - [`decode`]: decodes keys and values to JSON, and has them reshaped.
 //! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
+//! - [`delivery`]: writes event streams to sockets, on threads of its own.
 //! - [`auth`]: authenticates clients, and decides what they may read.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
 //! - [`http`]: serves event streams, the page, figures and health.
@@ -31,6 +32,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod decode;
+pub mod delivery;
 pub mod fd_limit;
 #[cfg(all(
     any(test, fuzzing),

@@ -253,7 +253,8 @@ impl Pulses {
         }
     }
 
-    fn add(&self, name: String, pulse: &Arc<Pulse>) {
+    /// Checks one more pulse, as long as something holds it.
+    pub(crate) fn add(&self, name: String, pulse: &Arc<Pulse>) {
         let mut tasks = self.tasks.lock();
         tasks.retain(|(_, pulse)| pulse.strong_count() > 0);
         tasks.push((name, Arc::downgrade(pulse)));
@@ -268,7 +269,7 @@ impl Pulses {
             };
             has_moved |= look.has_moved;
             if look.late > late {
-                (name, late) = (format!("{task} hangs in one record"), look.late);
+                (name, late) = (format!("{task} hangs"), look.late);
             }
         }
         let untaken = self.look_at_threads(tick, has_moved);

@@ -84,6 +84,7 @@ pub use load::{Document, Flags, Loaded, load};
 pub use schema_registry::SchemaRegistrySettings;
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};
 pub use settings::{
-    Client, HttpSettings, Isolation, KafkaSettings, Level, LogFormat, LogSettings, Settings, UiSettings,
+    Client, DeliveryDriver, HttpSettings, Isolation, KafkaSettings, Level, LogFormat, LogSettings, Settings,
+    UiSettings,
 };
 pub use stream::{Format, Heartbeat, Lag, Start, StreamSettings, WhenFull};

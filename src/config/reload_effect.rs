@@ -138,6 +138,8 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<ComparedKey> {
             ignored_parameters: Live,
             http2: Live,
             http2_max_concurrent_streams: Live,
+            delivery: Restart,
+            delivery_threads: Restart,
             expose: Live,
             cors: Live,
             admin: Live,

@@ -184,6 +184,10 @@ pub struct HttpSettings {
     pub http2: bool,
     /// Most requests of one connection of HTTP/2 that are served at once.
     pub http2_max_concurrent_streams: u32,
+    /// How event streams over HTTP/1.1 without TLS are written.
+    pub delivery: DeliveryDriver,
+    /// Threads that write them; 0 is one per processor.
+    pub delivery_threads: u32,
     /// Pages of other origins that may read streams.
     pub cors: CorsSettings,
     /// Listeners for operators.
@@ -218,6 +222,8 @@ impl Default for HttpSettings {
             expose: None,
             http2: false,
             http2_max_concurrent_streams: DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS,
+            delivery: DeliveryDriver::default(),
+            delivery_threads: 0,
             cors: CorsSettings::default(),
             admin: AdminSettings::default(),
             tls: None,
@@ -313,6 +319,21 @@ words! {
         ReadCommitted = "read_committed",
         /// Records of open and aborted transactions too.
         ReadUncommitted = "read_uncommitted",
+    }
+}
+
+words! {
+    /// Who writes event streams over HTTP/1.1 without TLS.
+    DeliveryDriver {
+        /// The best that the kernel allows.
+        #[default]
+        Auto = "auto",
+        /// Threads of their own, many writes per system call.
+        IoUring = "io_uring",
+        /// Threads of their own, a system call per write.
+        Epoll = "epoll",
+        /// The tasks that answer all other requests.
+        Hyper = "hyper",
     }
 }
 

@@ -46,6 +46,9 @@ const OWN_PROPERTIES: [&str; 7] = [
     "metadata.broker.list",
 ];
 
+/// More threads than any machine has processors.
+const MOST_DELIVERY_THREADS: u32 = 1024;
+
 /// The shortest interval of keepalives, heartbeats and checkpoints, and the shortest timeout of a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
 
@@ -251,6 +254,13 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
             "http.http2_max_concurrent_streams",
             "is 0, so that no request is served; 128 is usual",
         );
+    }
+    if http.delivery_threads > MOST_DELIVERY_THREADS {
+        let message = format!(
+            "is {}; at most {MOST_DELIVERY_THREADS}, and more than one per processor serve nobody faster",
+            http.delivery_threads
+        );
+        faults.add("http.delivery_threads", message);
     }
     for (name, message) in http.cors.faults() {
         faults.add(format!("http.cors.{name}"), message);

@@ -5,18 +5,22 @@
 //! written when the connection begins and ends and once per request, never by a delivery.
 
 use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::connection_limit::{ConnectionLimit, Share};
 use super::flood::Flood;
 use super::peer::Peer;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::HttpSettings;
+use crate::delivery::Delivery;
 use crate::fd_limit;
 use crate::logging::Seldom;
 
@@ -40,6 +44,8 @@ pub struct Connections {
     http2_floods: [AtomicU64; Flood::ALL.len()],
     http2_ping_timeouts: AtomicU64,
     accept_pauses: AtomicU64,
+    /// The threads to which event streams are handed over. They hold connections, so these do not hold them.
+    delivery: OnceLock<Weak<Delivery>>,
     per_address: Arc<ConnectionLimit>,
     /// Connections closed because their address had too many.
     refused: AtomicU64,
@@ -74,6 +80,7 @@ impl Connections {
             http2_floods: Default::default(),
             http2_ping_timeouts: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
+            delivery: OnceLock::new(),
             per_address: Arc::default(),
             refused: AtomicU64::new(0),
             refusal_log: Mutex::new(Seldom::new(LOG_EVERY)),
@@ -95,6 +102,12 @@ impl Connections {
     /// How long a socket may take no byte.
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
+    }
+
+    /// Hands event streams over to these threads from now on.
+    pub(crate) fn set_delivery(&self, delivery: &Arc<Delivery>) {
+        // Set once, before anything is served.
+        let _ = self.delivery.set(Arc::downgrade(delivery));
     }
 
     /// Whether connections without TLS may speak HTTP/2.
@@ -198,9 +211,14 @@ impl Connections {
     ) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Arc::new(Connection {
-            connections: Arc::clone(self),
-            _share: share,
-            peer,
+            counted: Arc::new(Counted {
+                connections: Arc::clone(self),
+                _share: share,
+                peer,
+                is_stream: false,
+                serving: OnceLock::new(),
+                closed_by: OnceLock::new(),
+            }),
             port,
             is_tls,
             client_certificate: OnceLock::new(),
@@ -208,7 +226,9 @@ impl Connections {
             is_retired: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             is_streaming: AtomicBool::new(false),
-            closed_by: OnceLock::new(),
+            may_hand_over: AtomicBool::new(false),
+            offer: Mutex::new(None),
+            has_offer: AtomicBool::new(false),
         })
     }
 
@@ -238,6 +258,12 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A stream that is to be handed over.
+pub(super) trait Offer: fmt::Debug + Send {
+    /// Takes the socket, to which the head of the response is written.
+    fn take(self: Box<Self>, socket: BorrowedFd<'_>) -> io::Result<()>;
+}
+
 /// A limit that closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
@@ -252,14 +278,53 @@ pub(super) enum Limit {
     Http2Ping,
 }
 
-/// One open connection, shared by its socket, its requests and their responses; or one stream of a connection of
-/// HTTP/2, with its request and response.
+/// What is counted of an open connection, or of a stream of HTTP/2, until the last reference to it is dropped. Whoever
+/// has the socket holds it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Counted {
     connections: Arc<Connections>,
     /// Its part of the connections of its address.
     _share: Share,
     peer: Peer,
+    /// Whether it is a stream of HTTP/2.
+    is_stream: bool,
+    /// Dropped with this, for which the listener waits.
+    serving: OnceLock<watch::Receiver<bool>>,
+    closed_by: OnceLock<Limit>,
+}
+
+impl Counted {
+    pub(super) const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// How long the socket may take no byte.
+    pub(super) fn write_timeout(&self) -> Duration {
+        self.connections.write_timeout()
+    }
+
+    /// Notes the limit that closes the connection; the first one counts.
+    pub(super) fn close_by(&self, limit: Limit) {
+        let _ = self.closed_by.set(limit);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(limit) = self.closed_by.get() {
+            self.connections.count_end(self.peer, *limit);
+        }
+        if !self.is_stream {
+            self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One open connection, shared by its socket, its requests and their responses; or one stream of a connection of
+/// HTTP/2, with its request and response.
+#[derive(Debug)]
+pub(super) struct Connection {
+    counted: Arc<Counted>,
     /// The port of the listener, where pages could have it in their own address: not with TLS, which a name needs a
     /// certificate for, nor with a Unix socket.
     port: Option<u16>,
@@ -274,12 +339,21 @@ pub(super) struct Connection {
     has_request: AtomicBool,
     /// Whether a response is under way that has no end.
     is_streaming: AtomicBool,
-    closed_by: OnceLock<Limit>,
+    /// Whether the response to the request under way may be handed over.
+    may_hand_over: AtomicBool,
+    /// The stream to be handed over once the head of its response is written; locked for that alone.
+    offer: Mutex<Option<Box<dyn Offer>>>,
+    has_offer: AtomicBool,
 }
 
 impl Connection {
-    pub(super) const fn peer(&self) -> Peer {
-        self.peer
+    /// What is counted of it.
+    pub(super) fn counted(&self) -> &Arc<Counted> {
+        &self.counted
+    }
+
+    pub(super) fn peer(&self) -> Peer {
+        self.counted.peer
     }
 
     /// The port that the client has connected to, without TLS.
@@ -306,9 +380,14 @@ impl Connection {
     /// A stream of this connection of HTTP/2.
     pub(super) fn stream(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self {
-            connections: Arc::clone(&self.connections),
-            _share: Share::default(),
-            peer: self.peer,
+            counted: Arc::new(Counted {
+                connections: Arc::clone(&self.counted.connections),
+                _share: Share::default(),
+                peer: self.counted.peer,
+                is_stream: true,
+                serving: OnceLock::new(),
+                closed_by: OnceLock::new(),
+            }),
             port: self.port,
             is_tls: self.is_tls,
             client_certificate: self.client_certificate.clone(),
@@ -316,7 +395,9 @@ impl Connection {
             is_retired: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             is_streaming: AtomicBool::new(false),
-            closed_by: OnceLock::new(),
+            may_hand_over: AtomicBool::new(false),
+            offer: Mutex::new(None),
+            has_offer: AtomicBool::new(false),
         })
     }
 
@@ -345,6 +426,42 @@ impl Connection {
         self.is_streaming.load(Ordering::Relaxed)
     }
 
+    /// Has the listener of `serving` wait for the connection, whoever holds it.
+    pub(super) fn hold_open(&self, serving: watch::Receiver<bool>) {
+        let _ = self.counted.serving.set(serving);
+    }
+
+    /// Notes whether the response to the next request may be handed over.
+    pub(super) fn set_may_hand_over(&self, may: bool) {
+        self.may_hand_over.store(may, Ordering::Relaxed);
+    }
+
+    /// The threads to hand the response to the request under way over to, if it may be.
+    pub(super) fn delivery(&self) -> Option<Arc<Delivery>> {
+        let may = self.may_hand_over.load(Ordering::Relaxed);
+        self.counted.connections.delivery.get().filter(|_| may)?.upgrade()
+    }
+
+    /// Offers a stream, to be taken once everything before it is written.
+    pub(super) fn offer(&self, offer: Box<dyn Offer>) {
+        *self.offer.lock() = Some(offer);
+        self.has_offer.store(true, Ordering::Release);
+    }
+
+    /// The stream to be handed over, if there is one.
+    pub(super) fn take_offer(&self) -> Option<Box<dyn Offer>> {
+        // Every flush reads it; the task that offers is the same.
+        if !self.has_offer.load(Ordering::Acquire) {
+            return None;
+        }
+        self.offer.lock().take()
+    }
+
+    /// Whether a stream was offered, and taken.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.has_offer.load(Ordering::Acquire)
+    }
+
     /// Whether a head was complete since the last call.
     pub(super) fn take_request(&self) -> bool {
         // Every poll of the connection reads it, few write it. All of them are of one task.
@@ -357,23 +474,12 @@ impl Connection {
 
     /// Notes the limit that closes the connection; the first one counts.
     pub(super) fn close_by(&self, limit: Limit) {
-        let _ = self.closed_by.set(limit);
+        self.counted.close_by(limit);
     }
 
     /// Whether the write timeout has closed it, or the connection that it is a stream of.
     pub(super) fn has_timed_out(&self) -> bool {
         let of = self.of.as_ref();
-        self.closed_by.get() == Some(&Limit::WriteTimeout) || of.is_some_and(|of| of.has_timed_out())
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(limit) = self.closed_by.get() {
-            self.connections.count_end(self.peer, *limit);
-        }
-        if self.of.is_none() {
-            self.connections.open.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.counted.closed_by.get() == Some(&Limit::WriteTimeout) || of.is_some_and(|of| of.has_timed_out())
     }
 }

@@ -1,4 +1,4 @@
-//! `GET <stream.path>`: a subscription that hyper polls.
+//! `GET <stream.path>`: a subscription, which `delivery` drives, or hyper polls.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
@@ -17,6 +18,7 @@ use super::connections::Connection;
 use super::document;
 use super::error::{ApiError, ErrorCode};
 use super::form::Form;
+use super::hand_over::{HandOver, HandedOver, LOG_TARGET, log_end};
 use super::limits::Permit;
 use super::ndjson::{Lines, as_lines};
 use super::over_limit;
@@ -83,7 +85,18 @@ pub(super) async fn answer(
     match stream.admit(opening) {
         Ok(subscription) => {
             let is_lines = lines.is_some();
-            let events = EventStream::new(subscription, lines, connection, permit, access.as_ref());
+            log_start(&subscription, &connection, &permit, access.as_ref());
+            if !is_lines && let Some(delivery) = connection.delivery() {
+                let offer = HandOver::new(subscription, &connection, permit, delivery);
+                let body = warp::reply::stream(HandedOver::new(connection, offer));
+                let mut response = with_head(body.into_response(), false);
+                // Bytes of a next request would have been dropped.
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                return Ok(response);
+            }
+            let events = EventStream::new(subscription, lines, connection, permit);
             Ok(with_head(warp::reply::stream(events).into_response(), is_lines))
         }
         Err((limit, opening)) => {
@@ -91,6 +104,17 @@ pub(super) async fn answer(
             Ok(over_limit::answer(limit.into(), &opening, headers))
         }
     }
+}
+
+fn log_start(subscription: &Subscription, connection: &Connection, permit: &Permit, access: Option<&Access>) {
+    debug!(
+        target: LOG_TARGET,
+        "{}: {} opened, for {}{}",
+        subscription.path(),
+        connection.peer(),
+        permit.address(),
+        access::name(access)
+    );
 }
 
 /// Sets the header fields of the form.
@@ -122,15 +146,7 @@ impl EventStream {
         lines: Option<Lines>,
         connection: Arc<Connection>,
         permit: Permit,
-        access: Option<&Access>,
     ) -> Self {
-        debug!(
-            "{}: {} opened, for {}{}",
-            subscription.path(),
-            connection.peer(),
-            permit.address(),
-            access::name(access)
-        );
         connection.set_streaming(true);
         Self {
             subscription,
@@ -216,14 +232,11 @@ impl Drop for EventStream {
         if self.connection.has_timed_out() {
             self.subscription.timed_out();
         }
-        debug!(
-            "{}: {} closed, for {}: {} after {:.1} s, {} events",
-            self.subscription.path(),
+        log_end(
+            &self.subscription,
             self.connection.peer(),
-            self.permit.address(),
-            self.subscription.departure().as_str(),
-            self.opened.elapsed().as_secs_f64(),
-            self.subscription.delivered()
+            &self.permit,
+            self.opened,
         );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Uri};
+use http::{Request, Uri, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,6 +43,8 @@ where
     let requests = Arc::clone(&connection);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         requests.note_request();
+        // An older client knows no chunks.
+        requests.set_may_hand_over(!requests.is_tls() && request.version() == Version::HTTP_11);
         request.extensions_mut().insert(Arc::clone(&requests));
         // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their
         // path.
@@ -86,7 +88,9 @@ impl<F: Future<Output = Result<(), hyper::Error>>> Future for Served<F> {
         let this = self.project();
         // A client may leave at any time, so an error is nothing to log above debug.
         if let Err(error) = ready!(this.exchange.poll(cx)) {
-            debug!("{}: {error}", this.connection.peer());
+            if !this.connection.is_handed_over() {
+                debug!("{}: {error}", this.connection.peer());
+            }
             if error.is_parse_too_large() {
                 this.connection.close_by(Limit::HeadSize);
             }

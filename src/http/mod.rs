@@ -42,6 +42,7 @@ mod forwarded;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod hand_over;
 mod hangup;
 mod head_timeout;
 pub mod health;

@@ -145,6 +145,9 @@ pub async fn serve(
     // Fails only if no connection listens to it.
     let _ = end.send(true);
     service.graceful.shutdown().await;
+    drop(service.ending);
+    // Connections that were handed over are none of hyper's.
+    end.closed().await;
     Ok(())
 }
 
@@ -261,6 +264,7 @@ impl Service {
             return;
         };
         let connection = self.connections.accept(share, peer, port, false);
+        connection.hold_open(self.ending.clone());
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let session = self.session(connection);

@@ -136,6 +136,11 @@ impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
     // has not taken, and waits here for it to take them.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(offer) = this.connection.take_offer() {
+            // The head of the response is written. Bytes that the client has sent behind its request are dropped.
+            offer.take(this.transport.as_fd())?;
+            return Poll::Ready(Err(io::Error::other("handed over")));
+        }
         let is_streaming = this.connection.is_streaming();
         this.hangup.check(&mut this.transport, cx, is_streaming)?;
         Pin::new(&mut this.transport).poll_flush(cx)

@@ -17,6 +17,10 @@ impl Announcements {
         std::mem::take(&mut self.0)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn add(&mut self, event: &Control<'_>, id: Option<&Bytes>) {
         self.0.extend(event.frame(id.map(AsRef::as_ref)));
     }

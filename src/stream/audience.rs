@@ -27,6 +27,8 @@ pub(super) struct Audience {
     waiters: Arc<Waiters>,
     /// Readers whose next records are not due: appended records do not wake them.
     throttled: Arc<Waiters>,
+    /// Threads that write to the readers who are parked there. The writer wakes them itself: they are few.
+    drivers: Arc<Waiters>,
     announcement: Mutex<Announcement>,
 }
 
@@ -48,6 +50,7 @@ impl Audience {
             changes: AtomicU64::new(1),
             waiters: Waiters::new(AUDIENCE_SHARDS),
             throttled: Waiters::new(AUDIENCE_SHARDS),
+            drivers: Waiters::new(1),
             announcement: Mutex::default(),
         }
     }
@@ -58,6 +61,10 @@ impl Audience {
 
     pub(super) fn throttled(&self) -> &Arc<Waiters> {
         &self.throttled
+    }
+
+    pub(super) fn drivers(&self) -> &Arc<Waiters> {
+        &self.drivers
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -77,6 +84,7 @@ impl Audience {
     /// Wakes the readers for appended records: all without a filter, and the `dirty` groups.
     pub(super) fn appended(&self, dirty: &mut Vec<Arc<Group>>) {
         self.version.fetch_add(1, Ordering::SeqCst);
+        self.drivers.wake_all();
         // A reader that comes after this check waits only after it has seen the version.
         if dirty.is_empty() && self.waiters.is_empty() {
             return;
@@ -95,6 +103,7 @@ impl Audience {
     /// Wakes all readers: those without a filter, those that are throttled, and the `dirty` groups.
     pub(super) fn wake_all(&self, dirty: Vec<Arc<Group>>) {
         self.throttled.wake_all();
+        self.drivers.wake_all();
         self.wake(dirty);
     }
 

@@ -182,16 +182,21 @@ fn shard() -> usize {
 impl Counters {
     /// Counts one write. `waited` is the time since its oldest record arrived, if the client was waiting for it.
     pub(super) fn count_write(&self, events: u64, bytes: usize, waited: Option<Duration>) {
+        self.count_writes(1, events, bytes, waited);
+    }
+
+    /// Counts the same write to so many clients.
+    pub(super) fn count_writes(&self, writes: u64, events: u64, bytes: usize, waited: Option<Duration>) {
         let shard = &self.shards[shard()];
-        shard.bytes.add(bytes as u64);
+        shard.bytes.add(writes * bytes as u64);
         if events > 0 {
-            shard.events.add(events);
+            shard.events.add(writes * events);
         }
         if let Some(waited) = waited {
             let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
             let bucket = LATENCIES.partition_point(|bound| *bound < micros);
-            shard.latencies[bucket].add(1);
-            shard.waited.add(micros);
+            shard.latencies[bucket].add(writes);
+            shard.waited.add(writes * micros);
         }
     }
 

@@ -9,6 +9,8 @@
 //! ```
 //! A [throttled](super::throttle) reader waits at the log's records until they are due, and reads them from the table.
 
+pub(super) mod parked;
+
 use std::sync::Arc;
 use std::task::Waker;
 

@@ -28,6 +28,8 @@ mod cursor;
 pub mod document;
 pub mod encode;
 mod evicted;
+#[cfg(test)]
+pub(crate) mod fed;
 pub(crate) mod figures;
 pub(crate) mod filter;
 pub mod filter_index;

@@ -47,7 +47,7 @@ pub(super) enum Due {
 }
 
 /// The deadlines of a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Schedule {
     checkpoints: Checkpoints,
     keepalive_at: Instant,
@@ -118,12 +118,29 @@ impl Schedule {
         }
         if now >= self.keepalive_at {
             // It carries no position, so a checkpoint is not due later for it.
-            self.keepalive_at = now + live_settings.pace.keepalive;
+            self.keep_alive(now, live_settings);
             return Due::Keepalive;
         }
         let due = [self.heartbeat_at, self.next_checkpoint(has_begun), self.ends_at];
         let others = due.into_iter().flatten();
         Due::Nothing(others.fold(self.keepalive_at, Instant::min))
+    }
+
+    /// When something is due at a reader that has begun.
+    pub(super) fn until(&self) -> Instant {
+        let due = [self.heartbeat_at, self.checkpoint_at, self.ends_at];
+        due.into_iter().flatten().fold(self.keepalive_at, Instant::min)
+    }
+
+    /// Whether of what is due at `now` there is nothing but a keepalive.
+    pub(super) fn is_only_keepalive(&self, now: Instant) -> bool {
+        let due = [self.heartbeat_at, self.checkpoint_at, self.ends_at];
+        now >= self.keepalive_at && due.into_iter().flatten().all(|due| now < due)
+    }
+
+    /// A keepalive is sent: the next one is scheduled.
+    pub(super) fn keep_alive(&mut self, now: Instant, live_settings: &LiveSettings) {
+        self.keepalive_at = now + live_settings.pace.keepalive;
     }
 
     /// Whether a checkpoint is due at `now`; if so, the next one is scheduled.

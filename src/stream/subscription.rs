@@ -4,6 +4,8 @@
 //! next bytes; when there are none it gives the subscription a waker and comes back when woken or
 //! at the deadline. `http/event_stream.rs` is the driver over hyper.
 
+pub mod parked;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;

@@ -78,9 +78,11 @@ pub struct Browser {
     is_whole: bool,
     /// Whether rows came in this connection, but not yet all.
     is_partial: bool,
-    /// Whether it left half-way through the table with an id that names no leader epochs, so that it may keep rows of
-    /// records that are lost.
+    /// Whether it left half-way through the table with an id that names no leader epochs, or is older than its rows, so
+    /// that it may keep rows of records that are lost.
     may_keep_lost: bool,
+    /// Whether it has rows that came after its id, which does not say so.
+    has_rows_beyond_id: bool,
 }
 
 impl Browser {
@@ -101,6 +103,7 @@ impl Browser {
             is_whole: false,
             is_partial: false,
             may_keep_lost: false,
+            has_rows_beyond_id: false,
         }
     }
 
@@ -150,7 +153,7 @@ impl Browser {
 
     pub fn go(&mut self, replica: &Rc<RefCell<Replica>>) {
         self.leave();
-        self.may_keep_lost |= self.is_partial;
+        self.may_keep_lost |= self.is_partial || std::mem::take(&mut self.has_rows_beyond_id);
         self.is_whole &= !std::mem::take(&mut self.is_partial);
         let last_event_id = Some(self.id.clone()).filter(|id| !id.is_empty());
         let brought = last_event_id.as_ref().map(|id| read_id(id).unwrap());
@@ -249,7 +252,10 @@ impl Browser {
         let has_table = kafka.setup.has_table();
         let data: Value = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
         match event.name.as_str() {
-            "message" | "delete" if has_table => self.row(&kafka, &event.name, &data)?,
+            "message" | "delete" if has_table => {
+                self.has_rows_beyond_id = true;
+                self.row(&kafka, &event.name, &data)?;
+            }
             "message" | "delete" => {
                 ensure(event.own_id, "a record without an id")?;
                 let place = place(&data);
@@ -296,6 +302,7 @@ impl Browser {
         }
         if event.own_id {
             self.id.clone_from(&event.id);
+            self.has_rows_beyond_id = false;
             self.before_gaps.clear();
             self.reach(&kafka, has_table)?;
         }

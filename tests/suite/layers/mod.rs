@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 15] = [
     &["reshape"],
     &["decode"],
     &["schema_registry", "stream"],
-    &["auth"],
+    &["auth", "delivery"],
     &["http", "writers"],
     &["status_line", "watchdog"],
     &["daemon", "reload"],

@@ -85,7 +85,7 @@ fn ask(path: &Path, client: &str) -> (UnixStream, bool) {
         assert!(read > 0, "{answer}");
         answer.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    let is_refused = answer.contains("connection: close");
+    let is_refused = answer.contains("content-length");
     (socket, !is_refused)
 }
 

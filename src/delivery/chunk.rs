@@ -1,0 +1,134 @@
+//! The chunks of a body of HTTP/1.1 (RFC 9112, section 7.1).
+
+use std::io::Write;
+
+use bytes::Bytes;
+
+/// Ends a chunk.
+pub(super) const END: &[u8] = b"\r\n";
+
+/// The last chunk, which ends the body.
+pub(super) const LAST: &[u8] = b"0\r\n\r\n";
+
+/// The most bytes of the line before a chunk: the digits of a 64-bit number, and the end of the line.
+const MAX_LINE: usize = 18;
+
+/// The line before a chunk of so many bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    bytes: [u8; MAX_LINE],
+    len: u8,
+}
+
+impl Line {
+    pub(super) fn new(len: usize) -> Self {
+        let mut bytes = [0; MAX_LINE];
+        let mut rest = &mut bytes[..];
+        // It has room for the largest number.
+        let _ = write!(rest, "{len:x}\r\n");
+        let left = rest.len();
+        Self {
+            bytes,
+            len: u8::try_from(MAX_LINE - left).unwrap_or(0),
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// `data` as one chunk. Copied: for bytes that go to many.
+pub(super) fn framed(data: &[u8]) -> Bytes {
+    let line = Line::new(data.len());
+    let mut chunk = Vec::with_capacity(line.as_bytes().len() + data.len() + END.len());
+    chunk.extend_from_slice(line.as_bytes());
+    chunk.extend_from_slice(data);
+    chunk.extend_from_slice(END);
+    chunk.into()
+}
+
+/// What is left of a chunk, or of other bytes, that a socket has not taken.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    line: Line,
+    /// Whether the data is not a chunk, or is one with its line and its end.
+    is_raw: bool,
+    data: Bytes,
+    /// How much is written, of all parts.
+    written: usize,
+}
+
+impl Unwritten {
+    /// A chunk, which is not copied.
+    pub(super) fn chunk(data: Bytes) -> Self {
+        Self {
+            line: Line::new(data.len()),
+            is_raw: false,
+            data,
+            written: 0,
+        }
+    }
+
+    /// Bytes as they are, of which some are written.
+    pub(super) fn raw(data: Bytes, written: usize) -> Self {
+        Self {
+            line: Line::new(0),
+            is_raw: true,
+            data,
+            written,
+        }
+    }
+
+    fn all(&self) -> [&[u8]; 3] {
+        if self.is_raw {
+            [&self.data, &[], &[]]
+        } else {
+            [self.line.as_bytes(), &self.data, END]
+        }
+    }
+
+    /// The parts that are left.
+    pub(super) fn parts(&self) -> [&[u8]; 3] {
+        let mut skip = self.written;
+        self.all().map(|part| {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            &part[skipped..]
+        })
+    }
+
+    /// The socket has taken so many more bytes; returns whether it has all.
+    pub(super) fn advance(&mut self, count: usize) -> bool {
+        self.written += count;
+        self.written >= self.all().iter().map(|part| part.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_has_its_length_in_hexadecimal_digits() {
+        assert_eq!(&framed(b":\n")[..], b"2\r\n:\n\r\n");
+        assert_eq!(
+            &framed(&[b'x'; 255])[..],
+            [b"ff\r\n", &[b'x'; 255][..], END].concat()
+        );
+        assert_eq!(Line::new(usize::MAX).as_bytes(), b"ffffffffffffffff\r\n");
+    }
+
+    #[test]
+    fn what_is_left_of_a_chunk_is_its_end_wherever_it_was_cut() {
+        let whole = framed(b"id: 1\ndata: x\n\n");
+        for cut in 0..whole.len() {
+            let mut chunk = Unwritten::chunk(Bytes::from_static(b"id: 1\ndata: x\n\n"));
+            assert!(!chunk.advance(cut), "{cut}");
+            assert_eq!(chunk.parts().concat(), &whole[cut..]);
+            assert!(chunk.advance(whole.len() - cut));
+            let raw = Unwritten::raw(whole.clone(), cut);
+            assert_eq!(raw.parts().concat(), &whole[cut..]);
+        }
+    }
+}
