@@ -118,10 +118,10 @@ impl Options {
     /// That of the driver that is measured.
     pub fn target(&self, target: &Target) -> Option<f64> {
         match self.delivery.as_deref() {
-            // A daemon without the key has no other driver than hyper.
-            None | Some("hyper") => target.hyper,
+            Some("hyper") => target.hyper,
             Some("epoll") => target.epoll,
-            Some(_) => target.io_uring,
+            // The daemon's default, where the kernel allows it.
+            None | Some(_) => target.io_uring,
         }
     }
 

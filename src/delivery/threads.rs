@@ -19,8 +19,11 @@ use super::sockets::Sockets;
 use super::worker::Worker;
 use crate::kafka::pulse::Pulse;
 
-/// Prefix of the threads' names.
+/// The threads' name.
 const NAME: &str = "delivery";
+
+/// How long a thread waits at most, so that the watchdog sees that it returns.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// How bytes are handed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,18 +69,17 @@ impl Delivery {
         };
         let driver = choose(driver)?;
         info!("event streams over HTTP/1.1 are written by {driver}, on {count} threads");
-        for number in 0..count {
+        for _ in 0..count {
             let intake = Arc::new(Intake::new()?);
             let pulse = Arc::new(Pulse::default());
-            let name = format!("{NAME}-{number}");
             let (taken, beaten) = (Arc::clone(&intake), Arc::clone(&pulse));
             let epoll = Epoll::new(intake.alarm())?;
             let thread = match driver {
-                Driver::Epoll => spawn(name, move || run(epoll, taken, &beaten))?,
+                Driver::Epoll => spawn(move || run(epoll, taken, &beaten))?,
                 #[cfg(feature = "io-uring")]
                 Driver::IoUring => {
                     let ring = IoUring::new(epoll)?;
-                    spawn(name, move || run(ring, taken, &beaten))?
+                    spawn(move || run(ring, taken, &beaten))?
                 }
                 #[cfg(not(feature = "io-uring"))]
                 Driver::IoUring => return Err(io::ErrorKind::Unsupported.into()),
@@ -149,8 +151,8 @@ fn choose(asked: Option<Driver>) -> io::Result<Driver> {
     Ok(asked.unwrap_or(Driver::Epoll))
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).spawn(run)
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(NAME.to_owned()).spawn(run)
 }
 
 fn run<S: Sockets>(sockets: S, intake: Arc<Intake<S::Socket>>, pulse: &Pulse) {
@@ -160,8 +162,9 @@ fn run<S: Sockets>(sockets: S, intake: Arc<Intake<S::Socket>>, pulse: &Pulse) {
         let Ok(timeout) = worker.turn(Instant::now()) else {
             break;
         };
-        pulse.rest();
-        if let Err(error) = worker.wait(timeout) {
+        let timeout = timeout.map_or(LONGEST_WAIT, |timeout| timeout.min(LONGEST_WAIT));
+        pulse.beat(timeout);
+        if let Err(error) = worker.wait(Some(timeout)) {
             error!("a delivery thread cannot wait for its sockets: {error}");
             break;
         }

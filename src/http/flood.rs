@@ -70,8 +70,9 @@ const BYTES_PER_UPDATE: u64 = 8;
 /// Most WINDOW_UPDATE frames that are saved up by what was written.
 const MOST_UPDATES: u32 = 200_000;
 
-/// Resets in a moment by which a request that is one too many is taken for a rapid reset.
-const RAPID: u32 = 20;
+/// Resets in a moment by which a request that is one too many is taken for a rapid reset: half of those after which the crate
+/// h2 closes the connection, as it may not have read as far as this counts.
+const RAPID: u32 = 10;
 
 const CONTINUATION: u8 = 9;
 

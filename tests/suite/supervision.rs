@@ -34,6 +34,9 @@ pub fn trials() -> Vec<Trial> {
             || hung_reader(Version::V3_9, "kafka"),
         ),
         promise(an_http_runtime_that_hangs_misses_the_watchdog),
+        trial("a_delivery_thread_that_hangs_misses_the_watchdog@4.4.0", || {
+            hung_delivery();
+        }),
         promise(hanging_writers_miss_the_watchdog_and_delay_nothing_else),
         trial("a_frozen_broker_does_not_end_the_daemon@4.4.0", || {
             frozen_broker(Version::V4_4, "librdkafka");
@@ -188,6 +191,29 @@ fn an_http_runtime_that_hangs_misses_the_watchdog() {
     drop(hung);
     eventually(secs(30), "it lives again", || {
         ensure(systemd.signs_of_life(PERIOD) > 0, "it does not")
+    });
+}
+
+fn hung_delivery() {
+    let systemd = Systemd::new();
+    let (broker, topic, daemon) = reading(&systemd, Version::V4_4, "librdkafka");
+    lives(&systemd);
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(30)).await;
+        let hung = Hung::threads(daemon.pid(), "delivery");
+        broker.produce(&topic, &numbered(0, 1, 1));
+        daemon.wait_log("watchdog: delivery thread", secs(30));
+        assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
+        assert_eq!(
+            daemon.get("/health/live").await.status,
+            200,
+            "all else still turns"
+        );
+        drop(hung);
+        daemon.wait_log("all parts advance again", secs(30));
+        lives(&systemd);
+        assert_eq!(stream.next(secs(30)).await.data, "p0-1");
     });
 }
 
