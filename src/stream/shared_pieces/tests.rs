@@ -292,7 +292,7 @@ fn readers_that_share_pieces_get_what_one_alone_gets() {
     });
     let (all, shared, variants) = counts.get();
     assert!(
-        shared > 1000 && all - shared > 1000 && variants > 30,
+        shared > 300 && all - shared > 300 && variants > 10,
         "the test proves little: {all}, {shared}, {variants}"
     );
 }
