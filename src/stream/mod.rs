@@ -54,6 +54,7 @@ mod notice;
 mod path_index;
 mod paths;
 mod phase;
+mod piece;
 pub mod pieces;
 pub mod position;
 mod read_from;

@@ -17,8 +17,6 @@ use parking_lot::Mutex;
 use super::log::Sequence;
 use super::pieces::{self, AMPLE, PIECE, SMALL_PIECE};
 use super::position::Position;
-use super::scan::{Scan, Show};
-use super::table::Table;
 use super::truncation::LogEpochs;
 
 /// How long a reader that has read the table keeps the pieces for others: those that connect at once do not all scan at
@@ -55,7 +53,7 @@ struct Pieces {
 
 /// Consecutive rows.
 #[derive(Debug)]
-struct Range {
+pub(super) struct Range {
     /// The number behind the last row.
     end: Sequence,
     /// Whether it ends because its reader did: then there may be space for later rows.
@@ -65,7 +63,7 @@ struct Range {
 
 /// The rows of a range for readers at one position.
 #[derive(Debug)]
-struct Variant {
+pub(super) struct Variant {
     before: Position,
     epochs: Option<Arc<LogEpochs>>,
     after: Position,
@@ -74,17 +72,46 @@ struct Variant {
     last_use: u64,
 }
 
+/// A piece that others have written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SharedPiece {
+    pub(super) bytes: Bytes,
+    /// How many rows it shows.
+    pub(super) shown: u64,
+    /// The number behind its last row.
+    pub(super) end: Sequence,
+    /// The reader's position behind it.
+    pub(super) after: Position,
+}
+
 /// What a reader writes itself.
 #[derive(Debug, PartialEq, Eq)]
-struct Gap {
-    end: Sequence,
+pub(super) struct Gap {
+    pub(super) end: Sequence,
     /// Whether others may want it too.
-    is_shared: bool,
+    pub(super) is_shared: bool,
     /// Whether others, at another position, have a piece that ends there: this one may be a little larger.
-    is_variant: bool,
+    pub(super) is_variant: bool,
 }
 
 impl Variant {
+    /// The bytes of a range, which take a reader from one position to another and show so many rows.
+    pub(super) fn new(
+        (before, after): (Position, Position),
+        epochs: Option<Arc<LogEpochs>>,
+        bytes: Bytes,
+        shown: u64,
+    ) -> Self {
+        Self {
+            before,
+            epochs,
+            after,
+            shown,
+            bytes,
+            last_use: 0,
+        }
+    }
+
     fn is_for(&self, position: &Position, epochs: Option<&Arc<LogEpochs>>) -> bool {
         let has_same_epochs = match (&self.epochs, epochs) {
             (Some(mine), Some(other)) => Arc::ptr_eq(mine, other),
@@ -100,61 +127,9 @@ impl Variant {
     }
 }
 
-impl Table {
-    /// The next piece for a reader, of approximately `size` bytes. Returns whether there may be more.
-    pub(super) fn piece(&self, scan: &mut Scan, size: usize, show: &mut Show<'_>) -> (Bytes, bool) {
-        if show.matcher.is_some() || !scan.wants_all_rows() || scan.cursor >= scan.until {
-            return self.write_piece(scan, size, show);
-        }
-        let pieces = Arc::clone(scan.pieces.get_or_insert_with(|| self.pieces.hold()));
-        let gap = match pieces.find(scan) {
-            Ok((bytes, shown)) => {
-                show.shown += shown;
-                return (bytes, scan.cursor < scan.until);
-            }
-            Err(gap) => gap,
-        };
-        // Every piece begins with an id, so that pieces depend less on each other.
-        scan.rows_to_id = 0;
-        let start = scan.cursor;
-        let before = gap.is_shared.then(|| scan.position.clone());
-        let until = std::mem::replace(&mut scan.until, gap.end);
-        // To the very end of a piece that others have, unless memory is short.
-        let may_be_larger = gap.is_variant && size > SMALL_PIECE;
-        let size = if may_be_larger { 2 * size } else { size };
-        let shown = show.shown;
-        let (mut bytes, is_cut) = self.write_piece(scan, size, show);
-        scan.until = until;
-        if let Some(before) = before {
-            let range = Range {
-                end: scan.cursor,
-                is_tail: !is_cut && scan.cursor == until,
-                variants: Vec::new(),
-            };
-            let variant = Variant {
-                before,
-                epochs: scan.epochs.clone(),
-                after: scan.position.clone(),
-                shown: show.shown - shown,
-                bytes,
-                last_use: 0,
-            };
-            bytes = pieces.add(start, range, variant);
-        }
-        (bytes, scan.cursor < scan.until)
-    }
-
-    fn write_piece(&self, scan: &mut Scan, size: usize, show: &mut Show<'_>) -> (Bytes, bool) {
-        let mut out = Vec::with_capacity(size.min(PIECE));
-        // The last row may go beyond the limit, and must not double the memory.
-        let may_have_more = self.read(scan, size - size / 16, show, &mut out);
-        (pieces::count(out), may_have_more)
-    }
-}
-
 impl PiecesInUse {
     /// The pieces, which exist for as long as one reader holds them.
-    fn hold(&self) -> Arc<SharedPieces> {
+    pub(super) fn hold(&self) -> Arc<SharedPieces> {
         let mut pieces = self.0.lock();
         pieces.upgrade().unwrap_or_else(|| {
             let new = Arc::default();
@@ -179,8 +154,14 @@ impl PiecesInUse {
 }
 
 impl SharedPieces {
-    /// The piece that a reader gets next, which moves the reader behind it, or what it has to write itself.
-    fn find(&self, scan: &mut Scan) -> Result<(Bytes, u64), Gap> {
+    /// The piece of a reader whose scan is at a row and a position, and ends at another row; or what it has to write
+    /// itself.
+    pub(super) fn find(
+        &self,
+        (cursor, until): (Sequence, Sequence),
+        position: &Position,
+        epochs: Option<&Arc<LogEpochs>>,
+    ) -> Result<SharedPiece, Gap> {
         let mut pieces = self.0.lock();
         let pieces = &mut *pieces;
         let own = |end| Gap {
@@ -188,21 +169,24 @@ impl SharedPieces {
             is_shared: false,
             is_variant: false,
         };
-        if let Some((&start, range)) = pieces.ranges.range_mut(..=scan.cursor).next_back()
-            && scan.cursor < range.end
+        if let Some((&start, range)) = pieces.ranges.range_mut(..=cursor).next_back()
+            && cursor < range.end
         {
             let end = range.end;
-            if start < scan.cursor || end > scan.until {
-                return Err(own(end.min(scan.until)));
+            if start < cursor || end > until {
+                return Err(own(end.min(until)));
             }
-            if range.is_tail && end < scan.until {
+            if range.is_tail && end < until {
                 pieces.drop_range(start);
-            } else if let Some(variant) = range.variant(&scan.position, scan.epochs.as_ref()) {
+            } else if let Some(variant) = range.variant(position, epochs) {
                 pieces.clock += 1;
                 variant.last_use = pieces.clock;
-                scan.position.clone_from(&variant.after);
-                scan.cursor = end;
-                return Ok((variant.bytes.clone(), variant.shown));
+                return Ok(SharedPiece {
+                    bytes: variant.bytes.clone(),
+                    shown: variant.shown,
+                    end,
+                    after: variant.after.clone(),
+                });
             } else {
                 return Err(Gap {
                     end,
@@ -211,16 +195,16 @@ impl SharedPieces {
                 });
             }
         }
-        let next = pieces.ranges.range(scan.cursor..).next();
+        let next = pieces.ranges.range(cursor..).next();
         Err(Gap {
-            end: next.map_or(scan.until, |(&next, _)| next.min(scan.until)),
+            end: next.map_or(until, |(&next, _)| next.min(until)),
             is_shared: true,
             is_variant: false,
         })
     }
 
     /// Adds a piece that begins at `start`, unless others have changed meanwhile. Returns the bytes that all share.
-    fn add(&self, start: Sequence, mut new: Range, mut variant: Variant) -> Bytes {
+    pub(super) fn add(&self, start: Sequence, mut new: Range, mut variant: Variant) -> Bytes {
         let bytes = variant.bytes.clone();
         let mut pieces = self.0.lock();
         let pieces = &mut *pieces;
@@ -264,6 +248,15 @@ impl SharedPieces {
 }
 
 impl Range {
+    /// Rows that nobody has written yet, up to `end`.
+    pub(super) fn new(end: Sequence, is_tail: bool) -> Self {
+        Self {
+            end,
+            is_tail,
+            variants: Vec::new(),
+        }
+    }
+
     fn variant(&mut self, position: &Position, epochs: Option<&Arc<LogEpochs>>) -> Option<&mut Variant> {
         let mut variants = self.variants.iter_mut();
         variants.find(|variant| variant.is_for(position, epochs))

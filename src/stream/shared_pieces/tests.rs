@@ -8,6 +8,8 @@ use super::super::table::{Bounds, Origin, Update};
 use super::super::truncation::Truncations;
 use super::*;
 use crate::config::{StreamSettings, WhenFull};
+use crate::stream::scan::{Scan, Show};
+use crate::stream::table::Table;
 
 const TOPICS: usize = 2;
 const PARTITIONS: u32 = 3;
