@@ -36,6 +36,9 @@ struct Connection {
     /// The id the browser came with.
     brought: Option<(Next, Option<u64>)>,
     is_caught_up: bool,
+    /// Whether it had read all that its replica had, and was no further. One that falls off the log before that is given
+    /// the table again, without an event that says so.
+    is_live: bool,
     /// When it connected.
     at: u64,
     /// The versions of the logs that the replica had read.
@@ -76,13 +79,12 @@ pub struct Browser {
     table: BTreeMap<Key, Shown>,
     /// Whether the table is just what its id says, not half-way through a snapshot.
     is_whole: bool,
-    /// Whether rows came in this connection, but not yet all.
+    /// Whether the last event had an id.
+    ends_with_id: bool,
+    /// Whether rows of the table came in this connection, but not yet all, or none with an id behind them.
     is_partial: bool,
-    /// Whether it left half-way through the table with an id that names no leader epochs, or is older than its rows, so
-    /// that it may keep rows of records that are lost.
+    /// Whether it left like that, so that it may keep rows of records that are lost, and lack those that they replaced.
     may_keep_lost: bool,
-    /// Whether it has rows that came after its id, which does not say so.
-    has_rows_beyond_id: bool,
 }
 
 impl Browser {
@@ -101,9 +103,9 @@ impl Browser {
             fresh: BTreeSet::new(),
             table: BTreeMap::new(),
             is_whole: false,
+            ends_with_id: false,
             is_partial: false,
             may_keep_lost: false,
-            has_rows_beyond_id: false,
         }
     }
 
@@ -153,7 +155,7 @@ impl Browser {
 
     pub fn go(&mut self, replica: &Rc<RefCell<Replica>>) {
         self.leave();
-        self.may_keep_lost |= self.is_partial || std::mem::take(&mut self.has_rows_beyond_id);
+        self.may_keep_lost |= self.is_partial;
         self.is_whole &= !std::mem::take(&mut self.is_partial);
         let last_event_id = Some(self.id.clone()).filter(|id| !id.is_empty());
         let brought = last_event_id.as_ref().map(|id| read_id(id).unwrap());
@@ -185,6 +187,7 @@ impl Browser {
             here: at.next.clone(),
             brought,
             is_caught_up: false,
+            is_live: false,
             at: clock::now(),
             versions: at.versions.clone(),
             compared: at.versions.clone(),
@@ -220,6 +223,7 @@ impl Browser {
                     let _ = connection
                         .subscription
                         .wait(Context::from_waker(Waker::noop()).waker());
+                    self.note_at_head();
                     match pauses {
                         // Over when all tasks have done what they can.
                         0 => tokio::time::sleep(TERMS.slow_reader_timeout / 10).await,
@@ -252,10 +256,7 @@ impl Browser {
         let has_table = kafka.setup.has_table();
         let data: Value = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
         match event.name.as_str() {
-            "message" | "delete" if has_table => {
-                self.has_rows_beyond_id = true;
-                self.row(&kafka, &event.name, &data)?;
-            }
+            "message" | "delete" if has_table => self.row(&kafka, &event.name, &data)?,
             "message" | "delete" => {
                 ensure(event.own_id, "a record without an id")?;
                 let place = place(&data);
@@ -285,6 +286,8 @@ impl Browser {
                 ensure(number(&data["skipped"]) > 0, "nothing is skipped")?;
                 // Rows without ids follow, and no event that ends them.
                 (self.is_whole, self.is_partial) = (false, true);
+                let connection = self.connection.as_mut().ok_or("not connected")?;
+                connection.is_live = false;
             }
             "reset" => self.reset(&kafka, &data)?,
             "goodbye" => {
@@ -300,15 +303,16 @@ impl Browser {
         if let Some(connection) = &mut self.connection {
             connection.has_heard = true;
         }
+        self.ends_with_id = event.own_id;
         if event.own_id {
             self.id.clone_from(&event.id);
-            self.has_rows_beyond_id = false;
             self.before_gaps.clear();
             self.reach(&kafka, has_table)?;
         }
         if event.name == "caught-up" {
             ensure(event.own_id, "no id")?;
             self.caught_up(&kafka, data["reason"].as_str().unwrap_or_default())?;
+            self.note_at_head();
         }
         Ok(())
     }
@@ -369,6 +373,9 @@ impl Browser {
                 )?;
                 self.table.clear();
                 self.reached.clear();
+                drop(replica);
+                let connection = self.connection.as_mut().ok_or("not connected")?;
+                connection.is_live = false;
                 (self.is_new, self.is_whole, self.may_keep_lost) = (true, false, false);
             }
             (Some("recreated"), Some(_)) => {

@@ -335,6 +335,39 @@ pub fn an_id_from_before_the_reset_of_a_truncation_is_reset_too() {
     check(setup, ops);
 }
 
+/// A partition without a leader keeps a client from reading the log as all do. It falls off the log, is given the table
+/// again, and leaves amid its rows. Then all records of a partition are lost of which its id has none yet.
+pub fn a_client_that_leaves_amid_rows_of_lost_records_may_keep_them() {
+    let (lost, other) = (place(1, 0), place(1, 1));
+    let left = [
+        produce_keys(lost, &[0, 0, 0, 1, 2]),
+        go(0, 1),
+        take(0, 1),
+        produce(other, 5),
+        read(1, other, 5),
+        read(1, lost, 4),
+        take(0, 3),
+        Op::Truncate {
+            place: lost,
+            eighths: 0,
+        },
+    ];
+    let follower = [begin(0).as_slice(), &[read(0, other, 5)]].concat();
+    for before in [Vec::new(), follower] {
+        let ops = [&begin(1), left.as_slice(), &before, &[go(0, 0)]].concat();
+        let setup = Setup {
+            lag: Lag::Disconnect,
+            is_envelope: false,
+            preload: 0,
+            leaderless: vec![(place(0, 0), 0)],
+            has_times: false,
+            has_epochs: true,
+            ..setup(Start::Snapshot, [1, 2])
+        };
+        check(setup, ops);
+    }
+}
+
 /// A partition that a loading replica cannot read, although the client's id names records of it, delays the others.
 pub fn a_client_waits_a_minute_at_most_for_a_loading_replica_to_read_past_its_id() {
     on_paused_clock(async {

@@ -45,6 +45,7 @@ pub fn trials() -> Vec<Trial> {
         cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
         cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
         cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
+        cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,
         cases::a_client_that_visits_a_lagging_replica_keeps_no_hidden_row,
         cases::a_client_waits_a_minute_at_most_for_a_loading_replica_to_read_past_its_id,
     ]

@@ -1,7 +1,7 @@
 //! Checks the rows that a client of a table shows.
 
 use super::super::ids::{begun, has_passed, read_id};
-use super::super::model::{Kafka, Key, Record, Row, Shown};
+use super::super::model::{Kafka, Key, NOT_BEGUN, Record, Row, Shown};
 use super::super::replica::Moment;
 use super::super::setup::TOPICS;
 use super::{Browser, epoch, number, place, topic};
@@ -11,14 +11,35 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 impl Browser {
+    /// Notes that it has read all that its replica had.
+    pub(super) fn note_at_head(&mut self) {
+        let id = read_id(&self.id);
+        let Some(connection) = self
+            .connection
+            .as_mut()
+            .filter(|connection| connection.is_caught_up)
+        else {
+            return;
+        };
+        self.is_partial &= !self.ends_with_id;
+        let here = &connection.replica.borrow().next;
+        // A client of a table wants a partition that has not begun from its beginning, which is further.
+        let have_begun = here.iter().flatten().all(|next| *next != NOT_BEGUN);
+        connection.is_live |= have_begun && id.is_ok_and(|(next, _)| has_passed(here, &next));
+    }
+
     pub(super) fn row(&mut self, kafka: &Kafka, name: &str, data: &Value) -> Result<(), String> {
         let Some(key) = data["key"].as_str() else {
             // Such a record has no place in a table.
             return Ok(());
         };
-        // One that falls off the log may be given the table again, with no word of that, and with an id that says
-        // less than what it has.
-        self.is_partial |= !self.is_caught_up() || kafka.setup.lag == Lag::Replay;
+        // One that falls off the log may be given the table again, without an event that says so, and with an id that
+        // says less than what it has.
+        let is_live = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_live);
+        self.is_partial |= !is_live || kafka.setup.lag == Lag::Replay;
         let topic = topic(data);
         let key = (topic, key.parse().map_err(|_| "no key of ours")?);
         if name == "delete" {
