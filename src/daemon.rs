@@ -195,8 +195,12 @@ pub(crate) struct Daemon {
     _delivery: Option<Arc<Delivery>>,
 }
 
-/// Starts the threads that write event streams, unless hyper is to.
-fn delivery(http: &HttpSettings) -> io::Result<Option<Arc<Delivery>>> {
+/// Starts the threads that write event streams, unless hyper is to, and has them checked.
+fn start_delivery(
+    http: &HttpSettings,
+    connections: &Connections,
+    writers: &Writers,
+) -> io::Result<Option<Arc<Delivery>>> {
     let driver = match http.delivery {
         DeliveryDriver::Hyper => return Ok(None),
         DeliveryDriver::Auto => None,
@@ -211,7 +215,13 @@ fn delivery(http: &HttpSettings) -> io::Result<Option<Arc<Delivery>>> {
             format!("http.delivery = {word:?} cannot be had: {error}; \"auto\" takes what can"),
         )
     })?;
-    Ok(Some(Arc::new(started)))
+    let delivery = Arc::new(started);
+    connections.set_delivery(&delivery);
+    for (number, pulse) in delivery.pulses().iter().enumerate() {
+        let name = format!("delivery thread {number}");
+        writers.pulses().add_other(name, pulse);
+    }
+    Ok(Some(delivery))
 }
 
 /// Runs the daemon on bound listeners until it is asked to shut down, and reloads it on request.
@@ -281,13 +291,7 @@ impl Daemon {
             // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
         }
-        let delivery = delivery(&settings.http)?;
-        if let Some(delivery) = &delivery {
-            connections.set_delivery(delivery);
-            for (number, pulse) in delivery.pulses().iter().enumerate() {
-                writers.pulses().add(format!("delivery thread {number}"), pulse);
-            }
-        }
+        let delivery = start_delivery(&settings.http, &connections, &writers)?;
         let tls = Arc::new(Tls::new(Arc::clone(&app.tls), Arc::clone(&app.auth)));
         tls.apply(certificates);
         tokio::spawn(Arc::clone(&tls).watch());

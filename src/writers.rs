@@ -237,6 +237,8 @@ impl Future for Judged {
 pub struct Pulses {
     handle: Handle,
     tasks: Mutex<Vec<(String, Weak<Pulse>)>>,
+    /// Threads that are checked beside those of the writers.
+    others: Mutex<Vec<(String, Arc<Pulse>)>>,
     /// Whether a thread has run the empty task of the last check.
     is_taken: Arc<AtomicBool>,
     /// How long no thread has run it; locked by checks only.
@@ -248,13 +250,18 @@ impl Pulses {
         Self {
             handle,
             tasks: Mutex::default(),
+            others: Mutex::default(),
             is_taken: Arc::new(AtomicBool::new(true)),
             untaken: Mutex::default(),
         }
     }
 
-    /// Checks one more pulse, as long as something holds it.
-    pub(crate) fn add(&self, name: String, pulse: &Arc<Pulse>) {
+    /// Checks the pulse of a thread that is no writer's.
+    pub(crate) fn add_other(&self, name: String, pulse: &Arc<Pulse>) {
+        self.others.lock().push((name, Arc::clone(pulse)));
+    }
+
+    fn add(&self, name: String, pulse: &Arc<Pulse>) {
         let mut tasks = self.tasks.lock();
         tasks.retain(|(_, pulse)| pulse.strong_count() > 0);
         tasks.push((name, Arc::downgrade(pulse)));
@@ -270,6 +277,12 @@ impl Pulses {
             has_moved |= look.has_moved;
             if look.late > late {
                 (name, late) = (format!("{task} hangs"), look.late);
+            }
+        }
+        for (thread, pulse) in &*self.others.lock() {
+            let look = pulse.look(tick);
+            if look.late > late {
+                (name, late) = (format!("{thread} hangs"), look.late);
             }
         }
         let untaken = self.look_at_threads(tick, has_moved);

@@ -41,9 +41,10 @@ pub fn trials() -> Vec<Trial> {
 /// Waits until a sample has this value.
 async fn reaches(daemon: &Daemon, name: &str, labels: &[(&str, &str)], value: f64) {
     eventually_async(secs(30), &format!("{name} {labels:?} is {value}"), async || {
-        let now = figures(daemon).await.get(name, labels);
+        let now = figures(daemon).await.find(name, labels);
         // Whole numbers, all of them.
-        ensure((now - value).abs() < 0.5, now.to_string())
+        let is_there = now.is_some_and(|now| (now - value).abs() < 0.5);
+        ensure(is_there, format!("{now:?}"))
     })
     .await;
 }

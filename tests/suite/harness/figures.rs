@@ -74,12 +74,17 @@ impl Figures {
     /// The value of the one sample with this name and these labels.
     #[track_caller]
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let labels: BTreeMap<String, String> = labels.iter().map(owned).collect();
-        match self.samples.get(&(name.to_owned(), labels.clone())) {
-            Some(value) => *value,
+        match self.find(name, labels) {
+            Some(value) => value,
             None => panic!("no {name} {labels:?}"),
         }
+    }
+
+    /// The same; `None` where there is no such sample.
+    pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let labels = labels.iter().map(owned).collect();
+        self.samples.get(&(name.to_owned(), labels)).copied()
     }
 
     /// All samples of this name.

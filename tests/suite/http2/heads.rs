@@ -66,7 +66,8 @@ fn a_large_head_gets_status_431_over_http_2() {
 }
 
 fn a_body_without_end_gets_status_405_and_is_not_read() {
-    const WINDOW: usize = 16 * 1024;
+    // That of RFC 9113, until the daemon's settings, which have a smaller one, have come.
+    const WINDOW: usize = 65_535;
     let daemon = Daemon::start(&config_of("http2 = true"));
     block_on(async {
         let (client, connection) = connect(&daemon, 65_535).await;
