@@ -1,4 +1,4 @@
-//! The promises of delivery, over HTTP/1.1, TLS and HTTP/2: those that what carries the bytes could break. That is every
+//! The promises of delivery, over HTTP/1.1 by each driver, TLS and HTTP/2: those that what carries the bytes could break. That is every
 //! record once and in order, to clients with filters too; resuming, also after a crash of the daemon; snapshots; `gap`, `reset`
 //! and `goodbye`; limits and lifetimes; lines and documents; figures; and, in [`slow`], clients that do not keep up. What is
 //! decided before a response has bytes is tried over HTTP/1.1 alone.
@@ -46,13 +46,36 @@ pub fn trials() -> Vec<Trial> {
     .collect()
 }
 
-/// The same test once per transport: `name_over_tls@4.4.0`.
-fn on_each(test: impl Fn(Transport) + Copy + Send + 'static) -> Vec<Trial> {
-    let on = |transport: Transport| {
-        let name = format!("{}_over_{}@{}", name_of(&test), transport.name(), Version::V4_4);
-        trial(name, move || test(transport))
+/// How bytes get to a client: what it speaks, and who writes to it.
+#[derive(Clone, Copy)]
+struct Way {
+    transport: Transport,
+    /// `http.delivery`, where it is not the default.
+    driver: Option<&'static str>,
+}
+
+impl Way {
+    /// Over HTTP/1.1 by each driver, of which the default is the best that the kernel allows; over the others by hyper.
+    fn all() -> impl Iterator<Item = Way> {
+        let default = Transport::ALL.map(|transport| (transport, None));
+        let others = ["epoll", "hyper"].map(|driver| (Transport::Http1, Some(driver)));
+        let all = default.into_iter().chain(others);
+        all.map(|(transport, driver)| Way { transport, driver })
+    }
+
+    fn name(self) -> String {
+        let by = self.driver.map(|driver| format!("_by_{driver}"));
+        format!("{}{}", self.transport.name(), by.unwrap_or_default())
+    }
+}
+
+/// The same test once per way: `name_over_tls@4.4.0`, `name_over_http1_by_epoll@4.4.0`.
+fn on_each(test: impl Fn(Way) + Copy + Send + 'static) -> Vec<Trial> {
+    let on = |way: Way| {
+        let name = format!("{}_over_{}@{}", name_of(&test), way.name(), Version::V4_4);
+        trial(name, move || test(way))
     };
-    Transport::ALL.map(on).into()
+    Way::all().map(on).collect()
 }
 
 /// A daemon that reads a topic of its own, and the gateway to it.
@@ -64,24 +87,26 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(transport: Transport, partitions: i32, stream: &str) -> Setup {
+    fn new(way: Way, partitions: i32, stream: &str) -> Setup {
         let topic = topic_name("transports");
         Broker::shared(Version::V4_4).create_topic(&topic, partitions, &[]);
-        Setup::of(transport, topic, "", stream)
+        Setup::of(way, topic, "", stream)
     }
 
     /// For a topic that exists, with these lines of `[http]`.
-    fn of(transport: Transport, topic: String, http: &str, stream: &str) -> Setup {
+    fn of(way: Way, topic: String, http: &str, stream: &str) -> Setup {
         let broker = Broker::shared(Version::V4_4);
         let certificates = Certificates::new();
         let text = config(&broker, &[&topic], stream);
-        let text = text.replacen("[http]\n", &format!("[http]\nhttp2 = true\n{http}\n"), 1);
+        let driver = way.driver.map(|driver| format!("delivery = \"{driver}\"\n"));
+        let http = format!("[http]\nhttp2 = true\n{}{http}\n", driver.unwrap_or_default());
+        let text = text.replacen("[http]\n", &http, 1);
         let daemon = Daemon::start(&certificates.behind(&text, ""));
-        let port = match transport {
+        let port = match way.transport {
             Transport::Http1 | Transport::Http2 => daemon.port(),
             Transport::Tls | Transport::TlsHttp2 => daemon.tls_port(),
         };
-        let gateway = Gateway::start(transport, port, &certificates.ca());
+        let gateway = Gateway::start(way.transport, port, &certificates.ca());
         Setup {
             daemon,
             gateway,
@@ -101,9 +126,9 @@ impl Setup {
     }
 }
 
-fn every_record_arrives_once_and_in_order(transport: Transport) {
+fn every_record_arrives_once_and_in_order(way: Way) {
     const EACH: usize = 5000;
-    let setup = Setup::new(transport, 2, "start = \"earliest\"");
+    let setup = Setup::new(way, 2, "start = \"earliest\"");
     block_on(async {
         // The first half is history, the second arrives meanwhile.
         for partition in 0..2 {
@@ -135,9 +160,9 @@ fn every_record_arrives_once_and_in_order(transport: Transport) {
     });
 }
 
-fn a_client_resumes_where_it_was(transport: Transport) {
+fn a_client_resumes_where_it_was(way: Way) {
     const ALL: usize = 3000;
-    let mut setup = Setup::new(transport, 1, "start = \"earliest\"");
+    let mut setup = Setup::new(way, 1, "start = \"earliest\"");
     block_on(async {
         setup.broker.produce(&setup.topic, &numbered(0, 0, ALL));
         setup.daemon.wait_ready(PATIENCE).await;
@@ -157,7 +182,7 @@ fn a_client_resumes_where_it_was(transport: Transport) {
                     stream.last_event_id().clone_into(&mut id);
                 }
                 setup.daemon.wait_exit(secs(20));
-                setup = Setup::of(transport, setup.topic.clone(), "", "start = \"earliest\"");
+                setup = Setup::of(way, setup.topic.clone(), "", "start = \"earliest\"");
                 setup.daemon.wait_ready(PATIENCE).await;
                 continue;
             }
@@ -171,8 +196,8 @@ fn a_client_resumes_where_it_was(transport: Transport) {
     });
 }
 
-fn a_snapshot_is_followed_by_every_update(transport: Transport) {
-    let setup = Setup::new(transport, 1, "start = \"snapshot\"");
+fn a_snapshot_is_followed_by_every_update(way: Way) {
+    let setup = Setup::new(way, 1, "start = \"snapshot\"");
     block_on(async {
         let row = |key: &str, value: &str| Message::new(key, value);
         setup
@@ -190,8 +215,8 @@ fn a_snapshot_is_followed_by_every_update(transport: Transport) {
     });
 }
 
-fn a_shutdown_is_announced(transport: Transport) {
-    let mut setup = Setup::new(transport, 1, "start = \"live\"");
+fn a_shutdown_is_announced(way: Way) {
+    let mut setup = Setup::new(way, 1, "start = \"live\"");
     block_on(async {
         setup.daemon.wait_ready(PATIENCE).await;
         let mut stream = setup.open("").await;
@@ -204,8 +229,8 @@ fn a_shutdown_is_announced(transport: Transport) {
     assert!(setup.daemon.wait_exit(secs(20)).success());
 }
 
-fn a_client_that_resumes_behind_retention_gets_a_gap(transport: Transport) {
-    let before = Setup::new(transport, 1, "start = \"earliest\"");
+fn a_client_that_resumes_behind_retention_gets_a_gap(way: Way) {
+    let before = Setup::new(way, 1, "start = \"earliest\"");
     let (broker, topic) = (Arc::clone(&before.broker), before.topic.clone());
     block_on(async {
         broker.produce(&topic, &numbered(0, 0, 20));
@@ -217,7 +242,7 @@ fn a_client_that_resumes_behind_retention_gets_a_gap(transport: Transport) {
         // While no daemon runs, so that it can be in no memory.
         broker.produce(&topic, &numbered(0, 20, 20));
         broker.delete_records(&topic, 0, 30);
-        let after = Setup::of(transport, topic, "", "start = \"earliest\"");
+        let after = Setup::of(way, topic, "", "start = \"earliest\"");
         after.daemon.wait_ready(PATIENCE).await;
         let mut stream = after.open(&id).await;
         let events = stream.collect_until(until_records(10), PATIENCE).await;
@@ -228,8 +253,8 @@ fn a_client_that_resumes_behind_retention_gets_a_gap(transport: Transport) {
     });
 }
 
-fn a_recreated_topic_resets_every_client(transport: Transport) {
-    let setup = Setup::new(transport, 1, "start = \"snapshot\"");
+fn a_recreated_topic_resets_every_client(way: Way) {
+    let setup = Setup::new(way, 1, "start = \"snapshot\"");
     block_on(async {
         setup.broker.produce(&setup.topic, &[Message::new("a", "old")]);
         setup.daemon.wait_ready(PATIENCE).await;
@@ -250,10 +275,10 @@ fn a_recreated_topic_resets_every_client(transport: Transport) {
     });
 }
 
-fn a_client_over_a_limit_is_asked_to_retry(transport: Transport) {
+fn a_client_over_a_limit_is_asked_to_retry(way: Way) {
     let topic = topic_name("transports");
     Broker::shared(Version::V4_4).create_topic(&topic, 1, &[]);
-    let setup = Setup::of(transport, topic, "max_clients = 2", "");
+    let setup = Setup::of(way, topic, "max_clients = 2", "");
     block_on(async {
         setup.daemon.wait_ready(PATIENCE).await;
         let mut streams = [setup.open("").await, setup.open("").await];
@@ -273,11 +298,11 @@ fn a_client_over_a_limit_is_asked_to_retry(transport: Transport) {
     });
 }
 
-fn a_lifetime_ends_a_stream_and_it_is_resumed(transport: Transport) {
+fn a_lifetime_ends_a_stream_and_it_is_resumed(way: Way) {
     let topic = topic_name("transports");
     let broker = Broker::shared(Version::V4_4);
     broker.create_topic(&topic, 1, &[]);
-    let setup = Setup::of(transport, topic.clone(), "max_lifetime = \"1s\"", "");
+    let setup = Setup::of(way, topic.clone(), "max_lifetime = \"1s\"", "");
     block_on(async {
         setup.daemon.wait_ready(PATIENCE).await;
         let mut stream = setup.open("").await;
@@ -318,8 +343,8 @@ fn a_lifetime_ends_a_stream_and_it_is_resumed(transport: Transport) {
     });
 }
 
-fn lines_and_documents_have_what_events_have(transport: Transport) {
-    let setup = Setup::new(transport, 1, "start = \"snapshot\"");
+fn lines_and_documents_have_what_events_have(way: Way) {
+    let setup = Setup::new(way, 1, "start = \"snapshot\"");
     block_on(async {
         let rows: Vec<Message> = (0..2000)
             .map(|number| Message::new(format!("k{number}"), format!("{{\"n\":{number}}}")))
@@ -353,8 +378,8 @@ fn lines_and_documents_have_what_events_have(transport: Transport) {
     });
 }
 
-fn figures_count_clients_and_deliveries(transport: Transport) {
-    let setup = Setup::new(transport, 1, "start = \"earliest\"");
+fn figures_count_clients_and_deliveries(way: Way) {
+    let setup = Setup::new(way, 1, "start = \"earliest\"");
     block_on(async {
         setup.broker.produce(&setup.topic, &numbered(0, 0, 10));
         setup.daemon.wait_ready(PATIENCE).await;

@@ -1,9 +1,8 @@
-//! Clients that read slowly or not at all: what happens to each of them is the same over every transport.
+//! Clients that read slowly or not at all: what happens to each of them is the same over every transport and driver.
 
-use super::{PATIENCE, Setup, on_each};
+use super::{PATIENCE, Setup, Way, on_each};
 use crate::common::{is_record, named, records};
 use crate::harness::broker::{Broker, Version, topic_name};
-use crate::harness::gateway::Transport;
 use crate::harness::produce::Message;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::wait::{block_on, ensure, eventually_async};
@@ -43,10 +42,10 @@ fn numbers(records: &[String]) -> Vec<usize> {
         .collect()
 }
 
-fn setup(transport: Transport, http: &str, stream: &str) -> Setup {
+fn setup(way: Way, http: &str, stream: &str) -> Setup {
     let topic = topic_name("slow");
     Broker::shared(Version::V4_4).create_topic(&topic, 1, &[]);
-    Setup::of(transport, topic, http, &format!("log_bytes = \"1MiB\"\n{stream}"))
+    Setup::of(way, topic, http, &format!("log_bytes = \"1MiB\"\n{stream}"))
 }
 
 impl Setup {
@@ -76,8 +75,8 @@ impl Setup {
     }
 }
 
-fn a_client_that_reads_nothing_is_closed_and_counted(transport: Transport) {
-    let setup = setup(transport, "write_timeout = \"2s\"", "start = \"live\"");
+fn a_client_that_reads_nothing_is_closed_and_counted(way: Way) {
+    let setup = setup(way, "write_timeout = \"2s\"", "start = \"live\"");
     block_on(async {
         let (mut slow, mut quick) = setup.fall_behind().await;
         eventually_async(PATIENCE, "it is closed and counted", async || {
@@ -102,8 +101,8 @@ fn a_client_that_reads_nothing_is_closed_and_counted(transport: Transport) {
     });
 }
 
-fn a_slow_client_is_disconnected_and_comes_back(transport: Transport) {
-    let setup = setup(transport, "", "start = \"live\"\nlag = \"disconnect\"");
+fn a_slow_client_is_disconnected_and_comes_back(way: Way) {
+    let setup = setup(way, "", "start = \"live\"\nlag = \"disconnect\"");
     block_on(async {
         let (mut slow, _) = setup.fall_behind().await;
         let (events, end) = slow.collect_to_end(PATIENCE).await;
@@ -126,8 +125,8 @@ fn a_slow_client_is_disconnected_and_comes_back(transport: Transport) {
     });
 }
 
-fn a_slow_client_gets_every_record_from_kafka(transport: Transport) {
-    let setup = setup(transport, "", "start = \"live\"\nlag = \"replay\"");
+fn a_slow_client_gets_every_record_from_kafka(way: Way) {
+    let setup = setup(way, "", "start = \"live\"\nlag = \"replay\"");
     block_on(async {
         let (mut slow, _) = setup.fall_behind().await;
         let mut all = Vec::new();
@@ -140,8 +139,8 @@ fn a_slow_client_gets_every_record_from_kafka(transport: Transport) {
     });
 }
 
-fn a_slow_client_gets_the_latest_values(transport: Transport) {
-    let setup = setup(transport, "", "start = \"snapshot\"\nlag = \"latest\"");
+fn a_slow_client_gets_the_latest_values(way: Way) {
+    let setup = setup(way, "", "start = \"snapshot\"\nlag = \"latest\"");
     block_on(async {
         let (mut slow, _) = setup.fall_behind().await;
         let mut all = Vec::new();
