@@ -8,9 +8,8 @@ use crate::fanout::{CLIENTS, FLOW, Side, round};
 use crate::filtered;
 use crate::harness::broker::Broker;
 use crate::harness::daemon::BINARY;
-use crate::measure::{median, median_ratio};
 use crate::produce::Source;
-use crate::report::{Table, at_most, figure};
+use crate::report::{Table, at_most};
 use std::path::Path;
 
 /// Most processor time per delivery, as a multiple of the other build's: as much, but for what two
@@ -67,14 +66,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let [ours, theirs] = builds.each_ref().map(|build| &build.side);
     let mut table = Table::new(&["", "this build", "the other", "ratio", "target"]);
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, most: Option<f64>| {
-        let ratio = median_ratio(of(ours), of(theirs));
-        table.row(&[
-            name.to_owned(),
-            figure(median(of(ours))),
-            figure(median(of(theirs))),
-            figure(ratio),
-            most.map_or_else(String::new, |most| at_most(ratio, most)),
-        ]);
+        table.compare(name, of(ours), of(theirs), |ratio| Some(at_most(ratio, most?)));
     };
     row("processor per delivery, µs", |side| &side.cpu, Some(MOST));
     row("latency p50, ms", |side| &side.p50, None);

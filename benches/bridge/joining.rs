@@ -8,7 +8,6 @@ use crate::drain::{fetch, request};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::scratch;
-use crate::measure::{median, median_ratio};
 use crate::report::{Table, at_least, at_most, figure};
 use crate::storm::{Server, Side, Storm};
 use crate::{Options, Target, audience};
@@ -68,14 +67,7 @@ fn print(title: &str, options: &Options, ours: &Side, theirs: &Side) {
     let most_growth = options.target(&Target::of_engine(64.0, 64.0));
     let mut table = Table::new(&["", "bridge", "bare loop", "ratio", "target"]);
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, target: &dyn Fn(f64) -> Option<String>| {
-        let ratio = median_ratio(of(ours), of(theirs));
-        table.row(&[
-            name.to_owned(),
-            figure(median(of(ours))),
-            figure(median(of(theirs))),
-            figure(ratio),
-            target(ratio).unwrap_or_default(),
-        ]);
+        table.compare(name, of(ours), of(theirs), target);
     };
     row("GB/s", |side| &side.rate, &|ratio| {
         least_rate.map(|least| at_least(ratio, least))

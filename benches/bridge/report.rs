@@ -1,5 +1,7 @@
 //! Tables for people.
 
+use crate::measure::{median, median_ratio};
+
 /// Rows of cells, printed with columns aligned.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -14,6 +16,24 @@ impl Table {
 
     pub fn row(&mut self, cells: &[String]) {
         self.rows.push(cells.to_vec());
+    }
+
+    /// The medians of two sides, and the median of the ratios of their rounds; `target` judges that.
+    pub fn compare(
+        &mut self,
+        name: &str,
+        ours: &[f64],
+        theirs: &[f64],
+        target: impl Fn(f64) -> Option<String>,
+    ) {
+        let ratio = median_ratio(ours, theirs);
+        self.row(&[
+            name.to_owned(),
+            figure(median(ours)),
+            figure(median(theirs)),
+            figure(ratio),
+            target(ratio).unwrap_or_default(),
+        ]);
     }
 
     pub fn print(&self, title: &str) {

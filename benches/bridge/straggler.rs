@@ -6,9 +6,9 @@ use crate::bridge::{Bridge, Launch, PATH};
 use crate::drain::request;
 use crate::fanout::{CLIENTS, Side, round};
 use crate::harness::broker::Broker;
-use crate::measure::{median, median_ratio, send_queue};
+use crate::measure::send_queue;
 use crate::produce::{Flow, Source};
-use crate::report::{Table, at_most, figure};
+use crate::report::{Table, at_most};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -139,14 +139,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let [with, without] = parties.each_ref().map(|party| &party.side);
     let mut table = Table::new(&["", "with it", "without", "ratio", "target"]);
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, most: Option<f64>| {
-        let ratio = median_ratio(of(with), of(without));
-        table.row(&[
-            name.to_owned(),
-            figure(median(of(with))),
-            figure(median(of(without))),
-            figure(ratio),
-            most.map_or_else(String::new, |most| at_most(ratio, most)),
-        ]);
+        table.compare(name, of(with), of(without), |ratio| Some(at_most(ratio, most?)));
     };
     row("latency p50, ms", |side| &side.p50, None);
     row("latency p99, ms", |side| &side.p99, Some(MOST));
