@@ -494,4 +494,4 @@ impl Table {
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,7 +2,6 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 
-use super::super::encode::Encoder;
 use super::super::position::TopicPosition;
 use super::super::table::{Bounds, Origin, Update};
 use super::super::truncation::Truncations;
@@ -10,19 +9,13 @@ use super::*;
 use crate::config::{StreamSettings, WhenFull};
 use crate::stream::scan::{Scan, Show};
 use crate::stream::table::Table;
+use crate::stream::table::tests::show_all;
 
 const TOPICS: usize = 2;
 const PARTITIONS: u32 = 3;
 
 fn with_show<T>(read: impl FnOnce(&mut Show<'_>) -> T) -> (T, u64) {
-    let settings = StreamSettings::default();
-    let mut show = Show {
-        matcher: None,
-        encoder: Encoder::new(&settings),
-        topics: &[],
-        scratch: Vec::new(),
-        shown: 0,
-    };
+    let mut show = show_all(&StreamSettings::default());
     (read(&mut show), show.shown)
 }
 

@@ -37,20 +37,24 @@ fn update<'a>(key: &'a [u8], topic: u16, offset: i64, frame: &'a [u8], deleted: 
     }
 }
 
+/// Shows all rows.
+pub(in crate::stream) fn show_all(settings: &StreamSettings) -> Show<'static> {
+    Show {
+        matcher: None,
+        encoder: Encoder::new(settings),
+        topics: &[],
+        scratch: Vec::new(),
+        shown: 0,
+    }
+}
+
 /// The frames of the rows newer than `wanted`, read in steps of so many bytes.
 pub(super) fn scan(table: &Table, wanted: &Position, until: u64, step: usize) -> Vec<u8> {
     let mut scan = Scan {
         wanted: wanted.clone(),
         ..Scan::new(0, until, wanted.clone(), None)
     };
-    let settings = StreamSettings::default();
-    let mut show = Show {
-        matcher: None,
-        encoder: Encoder::new(&settings),
-        topics: &[],
-        scratch: Vec::new(),
-        shown: 0,
-    };
+    let mut show = show_all(&StreamSettings::default());
     let mut out = Vec::new();
     while table.read(&mut scan, step, &mut show, &mut out) {}
     out
