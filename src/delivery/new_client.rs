@@ -27,3 +27,10 @@ pub struct NewClient<S> {
     /// What it holds.
     pub guard: Box<dyn Guard>,
 }
+
+impl<S> NewClient<S> {
+    /// Closes a connection that nobody takes.
+    pub(super) fn close(mut self) {
+        self.guard.ended(&self.subscription);
+    }
+}

@@ -102,11 +102,7 @@ impl Delivery {
                 Err(back) => client = back,
             }
         }
-    }
-
-    /// Clients of all threads.
-    pub fn clients(&self) -> usize {
-        self.intakes.iter().map(|intake| intake.clients()).sum()
+        client.close();
     }
 
     /// The pulses of the threads.

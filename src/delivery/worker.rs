@@ -179,7 +179,7 @@ impl<S: Sockets> Worker<S> {
         self.intake.take(&mut self.newly, &mut self.woken);
         for client in self.arrived.drain(..).chain(self.newly.drain(..)) {
             self.intake.client_left();
-            drop(client);
+            client.close();
         }
     }
 

@@ -210,26 +210,8 @@ impl Connections {
         is_tls: bool,
     ) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Connection {
-            counted: Arc::new(Counted {
-                connections: Arc::clone(self),
-                _share: share,
-                peer,
-                is_stream: false,
-                serving: OnceLock::new(),
-                closed_by: OnceLock::new(),
-            }),
-            port,
-            is_tls,
-            client_certificate: OnceLock::new(),
-            of: None,
-            is_retired: AtomicBool::new(false),
-            has_request: AtomicBool::new(false),
-            is_streaming: AtomicBool::new(false),
-            may_hand_over: AtomicBool::new(false),
-            offer: Mutex::new(None),
-            has_offer: AtomicBool::new(false),
-        })
+        let counted = Counted::new(self, share, peer, false);
+        Arc::new(Connection::new(counted, port, is_tls))
     }
 
     fn count_end(&self, peer: Peer, closed_by: Limit) {
@@ -294,6 +276,17 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    fn new(connections: &Arc<Connections>, share: Share, peer: Peer, is_stream: bool) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Arc::clone(connections),
+            _share: share,
+            peer,
+            is_stream,
+            serving: OnceLock::new(),
+            closed_by: OnceLock::new(),
+        })
+    }
+
     pub(super) const fn peer(&self) -> Peer {
         self.peer
     }
@@ -344,9 +337,27 @@ pub(super) struct Connection {
     /// The stream to be handed over once the head of its response is written; locked for that alone.
     offer: Mutex<Option<Box<dyn Offer>>>,
     has_offer: AtomicBool,
+    is_handed_over: AtomicBool,
 }
 
 impl Connection {
+    fn new(counted: Arc<Counted>, port: Option<u16>, is_tls: bool) -> Self {
+        Self {
+            counted,
+            port,
+            is_tls,
+            client_certificate: OnceLock::new(),
+            of: None,
+            is_retired: AtomicBool::new(false),
+            has_request: AtomicBool::new(false),
+            is_streaming: AtomicBool::new(false),
+            may_hand_over: AtomicBool::new(false),
+            offer: Mutex::new(None),
+            has_offer: AtomicBool::new(false),
+            is_handed_over: AtomicBool::new(false),
+        }
+    }
+
     /// What is counted of it.
     pub(super) fn counted(&self) -> &Arc<Counted> {
         &self.counted
@@ -379,25 +390,12 @@ impl Connection {
 
     /// A stream of this connection of HTTP/2.
     pub(super) fn stream(self: &Arc<Self>) -> Arc<Self> {
+        let connections = &self.counted.connections;
+        let counted = Counted::new(connections, Share::default(), self.counted.peer, true);
         Arc::new(Self {
-            counted: Arc::new(Counted {
-                connections: Arc::clone(&self.counted.connections),
-                _share: Share::default(),
-                peer: self.counted.peer,
-                is_stream: true,
-                serving: OnceLock::new(),
-                closed_by: OnceLock::new(),
-            }),
-            port: self.port,
-            is_tls: self.is_tls,
             client_certificate: self.client_certificate.clone(),
             of: Some(Arc::clone(self)),
-            is_retired: AtomicBool::new(false),
-            has_request: AtomicBool::new(false),
-            is_streaming: AtomicBool::new(false),
-            may_hand_over: AtomicBool::new(false),
-            offer: Mutex::new(None),
-            has_offer: AtomicBool::new(false),
+            ..Self::new(counted, self.port, self.is_tls)
         })
     }
 
@@ -457,9 +455,13 @@ impl Connection {
         self.offer.lock().take()
     }
 
-    /// Whether a stream was offered, and taken.
+    /// Notes that the socket has another owner: hyper's end of the connection is none.
+    pub(super) fn note_handed_over(&self) {
+        self.is_handed_over.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_handed_over(&self) -> bool {
-        self.has_offer.load(Ordering::Acquire)
+        self.is_handed_over.load(Ordering::Relaxed)
     }
 
     /// Whether a head was complete since the last call.

@@ -31,8 +31,8 @@ const MOST_UNSENT: u32 = 32 * 1024;
 /// A stream that is to be handed over.
 #[derive(Debug)]
 pub(super) struct HandOver {
-    subscription: Box<Subscription>,
-    guard: Box<StreamGuard>,
+    /// Until it is handed over.
+    stream: Option<(Box<Subscription>, Box<StreamGuard>)>,
     delivery: Arc<Delivery>,
 }
 
@@ -44,29 +44,40 @@ impl HandOver {
         delivery: Arc<Delivery>,
     ) -> Self {
         connection.set_streaming(true);
+        let guard = StreamGuard {
+            connection: Arc::clone(connection.counted()),
+            permit: Some(permit),
+            opened: Instant::now(),
+        };
         Self {
-            subscription: Box::new(subscription),
-            guard: Box::new(StreamGuard {
-                connection: Arc::clone(connection.counted()),
-                permit: Some(permit),
-                opened: Instant::now(),
-            }),
+            stream: Some((Box::new(subscription), Box::new(guard))),
             delivery,
         }
     }
 }
 
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        // The connection has ended before it could be handed over.
+        if let Some((subscription, mut guard)) = self.stream.take() {
+            guard.ended(&subscription);
+        }
+    }
+}
+
 impl Offer for HandOver {
-    fn take(self: Box<Self>, socket: BorrowedFd<'_>) -> io::Result<()> {
+    fn take(mut self: Box<Self>, socket: BorrowedFd<'_>) -> io::Result<()> {
         // The registration of the socket ends with its own descriptor.
         let socket = fcntl_dupfd_cloexec(socket, 0)?;
         // Not for Unix sockets, which have no such thing.
         let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
-        self.delivery.enter(NewClient {
-            socket,
-            subscription: self.subscription,
-            guard: self.guard,
-        });
+        if let Some((subscription, guard)) = self.stream.take() {
+            self.delivery.enter(NewClient {
+                socket,
+                subscription,
+                guard,
+            });
+        }
         Ok(())
     }
 }

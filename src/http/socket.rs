@@ -138,8 +138,14 @@ impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
         let this = &mut *self;
         if let Some(offer) = this.connection.take_offer() {
             // The head of the response is written. Bytes that the client has sent behind its request are dropped.
-            offer.take(this.transport.as_fd())?;
-            return Poll::Ready(Err(io::Error::other("handed over")));
+            let error = match offer.take(this.transport.as_fd()) {
+                Ok(()) => {
+                    this.connection.note_handed_over();
+                    io::Error::other("handed over")
+                }
+                Err(error) => error,
+            };
+            return Poll::Ready(Err(error));
         }
         let is_streaming = this.connection.is_streaming();
         this.hangup.check(&mut this.transport, cx, is_streaming)?;
