@@ -190,7 +190,8 @@ impl Head {
     }
 
     /// The place of readers that have all records.
-    pub fn next(&self) -> Sequence {
+    #[cfg(test)]
+    pub(crate) fn next(&self) -> Sequence {
         self.next
     }
 
