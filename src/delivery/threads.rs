@@ -151,11 +151,14 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(NAME.to_owned()).spawn(run)
 }
 
+/// Runs a worker until it is stopped. One that cannot wait for its sockets ends too, and its pulse stays due: others take
+/// its clients, and the watchdog has the daemon started again.
 fn run<S: Sockets>(sockets: S, intake: Arc<Intake<S::Socket>>, pulse: &Pulse) {
     let mut worker = Worker::new(sockets, intake, Instant::now());
     loop {
         pulse.beat(Duration::ZERO);
         let Ok(timeout) = worker.turn(Instant::now()) else {
+            pulse.rest();
             break;
         };
         let timeout = timeout.map_or(LONGEST_WAIT, |timeout| timeout.min(LONGEST_WAIT));
@@ -166,5 +169,63 @@ fn run<S: Sockets>(sockets: S, intake: Arc<Intake<S::Socket>>, pulse: &Pulse) {
         }
     }
     worker.close_all();
-    pulse.rest();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sockets::{Event, Token};
+    use super::*;
+
+    /// The operating system refuses to wait.
+    struct Broken;
+
+    impl Sockets for Broken {
+        type Socket = ();
+
+        fn now(&self) -> Instant {
+            Instant::now()
+        }
+
+        fn register(&mut self, (): &(), _: Token) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn wait(&mut self, _: Option<Duration>, _: &mut Vec<Event>) -> io::Result<()> {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+
+        fn send(&mut self, (): &(), _: &[&[u8]]) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn send_to_all(&mut self, _: &[&()], _: &[u8], _: &mut Vec<(usize, io::Result<usize>)>) {}
+
+        fn receive(&mut self, (): &(), _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn shut_down(&mut self, (): &()) {}
+
+        fn abort(&mut self, (): &()) {}
+
+        fn error_of(&mut self, (): &()) -> Option<io::Error> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_thread_that_cannot_wait_ends_and_is_late_for_ever() {
+        let intake = Arc::new(Intake::new().expect("an eventfd"));
+        let pulse = Pulse::default();
+        run(Broken, Arc::clone(&intake), &pulse);
+        let began = Instant::now();
+        while pulse.overdue().is_none() {
+            assert!(began.elapsed() < 10 * LONGEST_WAIT, "it rests");
+            thread::yield_now();
+        }
+        let stopped = Pulse::default();
+        intake.stop();
+        run(Broken, intake, &stopped);
+        assert_eq!(stopped.overdue(), None);
+    }
 }
