@@ -4,15 +4,19 @@
 //! An entry of the submission queue holds a pointer to the bytes to be written, and a descriptor, and the kernel uses
 //! both until it has completed the entry. Both are borrowed for the length of [`IoUring::send_to_all`], which does not
 //! return before it has the completion of every entry that it has submitted; if it cannot get one, it ends the process.
-//! Entries ask not to be waited for (`MSG_DONTWAIT`), so the kernel completes each while it is submitted.
+//! Entries ask not to be waited for (`MSG_DONTWAIT`), so the kernel completes each while it is submitted. The one entry
+//! of [`IoUring::new`], which does not end the process, has a byte that is never freed.
 #![expect(unsafe_code, reason = "entries hold pointers; see above")]
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use io_uring::opcode;
+use io_uring::squeue::Entry;
 use io_uring::types::Fd;
-use io_uring::{Probe, opcode};
+use rustix::io::Errno;
 
 use super::epoll::{Epoll, SEND};
 use super::sockets::{Event, Sockets, Token};
@@ -31,29 +35,31 @@ pub(super) struct IoUring {
 }
 
 impl IoUring {
-    /// Whether the kernel has it and lets this process use it.
+    /// A ring that this process can write by: it has written a byte.
     ///
     /// # Errors
-    /// When not.
-    pub(super) fn probe() -> io::Result<()> {
-        let ring = io_uring::IoUring::new(ENTRIES)?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe)?;
-        if probe.is_supported(opcode::Send::CODE) {
-            Ok(())
-        } else {
-            Err(io::Error::new(
+    /// When the kernel is too old, or forbids any of the system calls.
+    pub(super) fn new(epoll: Epoll) -> io::Result<Self> {
+        static BYTE: [u8; 1] = [0];
+        let mut ring = io_uring::IoUring::new(ENTRIES)?;
+        let (socket, _peer) = UnixStream::pair()?;
+        // SAFETY: the byte is there for ever. The kernel looks the descriptor up while it takes the entry, which is before
+        // `submit_and_wait` returns.
+        if unsafe { ring.submission().push(&entry(&socket, &BYTE)) }.is_err() {
+            unreachable!("the queue is empty");
+        }
+        ring.submit_and_wait(1)?;
+        let written = ring.completion().next().map(|completion| completion.result());
+        match written {
+            Some(1) => Ok(Self { ring, epoll }),
+            Some(error) if error < 0 && -error != Errno::INVAL.raw_os_error() => {
+                Err(io::Error::from_raw_os_error(-error))
+            }
+            _ => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the kernel is too old",
-            ))
+            )),
         }
-    }
-
-    pub(super) fn new(epoll: Epoll) -> io::Result<Self> {
-        Ok(Self {
-            ring: io_uring::IoUring::new(ENTRIES)?,
-            epoll,
-        })
     }
 
     /// Writes to no more sockets than there are entries; `first` is added to the places.
@@ -64,12 +70,8 @@ impl IoUring {
         first: usize,
         failed: &mut Vec<(usize, io::Result<usize>)>,
     ) {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         for (place, socket) in sockets.iter().enumerate() {
-            let entry = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), len)
-                .flags(FLAGS)
-                .build()
-                .user_data(place as u64);
+            let entry = entry(*socket, bytes).user_data(place as u64);
             // SAFETY: the descriptor is open and the bytes are there until this function returns, which is after the
             // entry's completion. The queue has space: it is empty before the first, and takes `ENTRIES`.
             if unsafe { self.ring.submission().push(&entry) }.is_err() {
@@ -105,8 +107,15 @@ impl IoUring {
     }
 }
 
+/// A write of `bytes`.
+fn entry(socket: &impl AsRawFd, bytes: &[u8]) -> Entry {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), len)
+        .flags(FLAGS)
+        .build()
+}
+
 fn is_passing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let errno = error.raw_os_error();
     [Errno::AGAIN, Errno::BUSY, Errno::NOMEM]
         .iter()

@@ -1,6 +1,5 @@
 //! The threads, each with a worker.
 
-use std::fmt;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
@@ -22,6 +21,9 @@ use crate::kafka::pulse::Pulse;
 /// The threads' name.
 const NAME: &str = "delivery";
 
+/// What they write, in log lines.
+const STREAMS: &str = "event streams over HTTP/1.1";
+
 /// How long a thread waits at most, so that the watchdog sees that it returns.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -32,15 +34,6 @@ pub enum Driver {
     Epoll,
     /// Many writes per system call.
     IoUring,
-}
-
-impl fmt::Display for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Epoll => "epoll",
-            Self::IoUring => "io_uring",
-        })
-    }
 }
 
 /// The threads that write event streams.
@@ -62,31 +55,44 @@ impl Delivery {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             count => count,
         };
+        let intakes: Vec<_> = (0..count)
+            .map(|_| Ok(Arc::new(Intake::new()?)))
+            .collect::<io::Result<_>>()?;
+        if driver == Some(Driver::Epoll) {
+            info!("{STREAMS} are written by epoll, on {count} threads");
+        } else {
+            match rings(&intakes) {
+                Ok(rings) => {
+                    info!("{STREAMS} are written by io_uring, on {count} threads");
+                    return Self::spawn(intakes, rings);
+                }
+                Err(error) if driver.is_some() => return Err(error),
+                Err(error) => {
+                    info!(
+                        "{STREAMS} are written by epoll, on {count} threads: io_uring cannot be used: {error}"
+                    );
+                }
+            }
+        }
+        let epolls = epolls(&intakes).collect::<io::Result<_>>()?;
+        Self::spawn(intakes, epolls)
+    }
+
+    /// A thread for each intake.
+    fn spawn<S>(intakes: Vec<Arc<Intake<OwnedFd>>>, sockets: Vec<S>) -> io::Result<Self>
+    where
+        S: Sockets<Socket = OwnedFd> + Send + 'static,
+    {
         let mut this = Self {
-            intakes: Vec::new(),
-            pulses: Vec::new(),
+            pulses: intakes.iter().map(|_| Arc::default()).collect(),
+            intakes,
             threads: Vec::new(),
         };
-        let driver = choose(driver)?;
-        info!("event streams over HTTP/1.1 are written by {driver}, on {count} threads");
-        for _ in 0..count {
-            let intake = Arc::new(Intake::new()?);
-            let pulse = Arc::new(Pulse::default());
-            let (taken, beaten) = (Arc::clone(&intake), Arc::clone(&pulse));
-            let epoll = Epoll::new(intake.alarm())?;
-            let thread = match driver {
-                Driver::Epoll => spawn(move || run(epoll, taken, &beaten))?,
-                #[cfg(feature = "io-uring")]
-                Driver::IoUring => {
-                    let ring = IoUring::new(epoll)?;
-                    spawn(move || run(ring, taken, &beaten))?
-                }
-                #[cfg(not(feature = "io-uring"))]
-                Driver::IoUring => return Err(io::ErrorKind::Unsupported.into()),
-            };
-            this.intakes.push(intake);
-            this.pulses.push(pulse);
-            this.threads.push(thread);
+        for ((intake, pulse), sockets) in this.intakes.iter().zip(&this.pulses).zip(sockets) {
+            let (intake, pulse) = (Arc::clone(intake), Arc::clone(pulse));
+            let thread = thread::Builder::new().name(NAME.to_owned());
+            this.threads
+                .push(thread.spawn(move || run(sockets, intake, &pulse))?);
         }
         Ok(this)
     }
@@ -124,31 +130,23 @@ impl Drop for Delivery {
     }
 }
 
-/// The driver to use: the one that is asked for, or the best one.
-fn choose(asked: Option<Driver>) -> io::Result<Driver> {
-    #[cfg(feature = "io-uring")]
-    if asked != Some(Driver::Epoll) {
-        return match (IoUring::probe(), asked) {
-            (Ok(()), _) => Ok(Driver::IoUring),
-            (Err(error), Some(_)) => Err(error),
-            (Err(error), None) => {
-                info!("delivery by epoll: io_uring cannot be used: {error}");
-                Ok(Driver::Epoll)
-            }
-        };
-    }
-    #[cfg(not(feature = "io-uring"))]
-    if asked == Some(Driver::IoUring) {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this build has no io_uring (feature io-uring)",
-        ));
-    }
-    Ok(asked.unwrap_or(Driver::Epoll))
+/// What waits for the sockets of each thread.
+fn epolls(intakes: &[Arc<Intake<OwnedFd>>]) -> impl Iterator<Item = io::Result<Epoll>> {
+    intakes.iter().map(|intake| Epoll::new(intake.alarm()))
 }
 
-fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(NAME.to_owned()).spawn(run)
+/// A ring for each thread, or why there are none.
+#[cfg(feature = "io-uring")]
+fn rings(intakes: &[Arc<Intake<OwnedFd>>]) -> io::Result<Vec<IoUring>> {
+    epolls(intakes).map(|epoll| IoUring::new(epoll?)).collect()
+}
+
+#[cfg(not(feature = "io-uring"))]
+fn rings(_: &[Arc<Intake<OwnedFd>>]) -> io::Result<Vec<Epoll>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this build has none (feature io-uring)",
+    ))
 }
 
 /// Runs a worker until it is stopped. One that cannot wait for its sockets ends too, and its pulse stays due: others take
