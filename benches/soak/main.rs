@@ -1,7 +1,7 @@
 //! The suite's proofs under load (`tests/suite/proofs`), at full length and against the release build.
 //!
 //! ```text
-//! scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [NAME=VALUE...]
+//! scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]
 //! ```
 //! Without a name, all of them. A value replaces one of the run's own (`--help` names them). Ends with 0
 //! if everything was as promised, with 1 if not.
@@ -34,7 +34,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 const USAGE: &str = "\
-scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [NAME=VALUE...]     without a name, all
+scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]     without a name, all
 
 endurance   clients cut off and moved between daemons that are killed
 slow        half of the clients stop reading for a while
@@ -42,6 +42,7 @@ joining     an audience takes the snapshot of a large table all at once
 leaders     three brokers: every one is killed, then frozen, then restarted, while the daemon's thread reads
 hostile     all at once that has killed or stalled a daemon, against one with limits of memory and CPU time
 
+--delivery auto, io_uring, epoll or hyper: the daemons' http.delivery, in all but leaders, which has no clients
 kafka=4.4.0     the broker's version, or 3.9.2
 seed=N          repeats the random choices of another run
 client=librdkafka, or kafka                         endurance
@@ -61,6 +62,10 @@ const RUNS: [(&str, Run); 5] = [
     ("leaders", run_leaders),
     ("hostile", run_hostile),
 ];
+
+/// The values of `http.delivery`, and the name that the one to use has among the values of a run.
+const DRIVERS: [&str; 4] = ["auto", "io_uring", "epoll", "hyper"];
+const DELIVERY: &str = "delivery";
 
 /// A broker for all runs that need only one, started by the first of them.
 struct Kafka {
@@ -90,6 +95,12 @@ impl Values {
         }
     }
 
+    fn delivery(&mut self) -> Result<&'static str, String> {
+        let name: String = self.get(DELIVERY, DRIVERS[0].to_owned())?;
+        let driver = DRIVERS.into_iter().find(|driver| *driver == name);
+        driver.ok_or_else(|| format!("--delivery {name}: not one of {}", DRIVERS.join(", ")))
+    }
+
     fn seed(&mut self) -> Result<u64, String> {
         let seed = self.get("seed", rand::random())?;
         println!("seed {seed}");
@@ -101,7 +112,13 @@ fn main() -> ExitCode {
     let mut values = Values::default();
     let mut wanted = Vec::new();
     // Cargo adds an argument of its own.
-    for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        if argument == "--delivery" {
+            let driver = arguments.next().unwrap_or_default();
+            values.given.insert(DELIVERY.to_owned(), driver);
+            continue;
+        }
         let run = RUNS.iter().find(|(name, _)| *name == argument);
         match (run, argument.split_once('=')) {
             (Some(run), _) => wanted.push(*run),
@@ -164,6 +181,7 @@ fn run_endurance(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let plan = endurance::Plan {
         client: values.get("client", "librdkafka".to_owned())?,
         seed: values.seed()?,
+        delivery: values.delivery()?,
         clients: values.get("clients", 50)?,
         partitions: 8,
         records: values.get("records", 1_000_000)?,
@@ -183,6 +201,7 @@ fn run_slow(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let stall: u32 = values.get("stall", 60)?;
     let plan = slow_readers::Plan {
         seed: values.seed()?,
+        delivery: values.delivery()?,
         clients,
         slow: clients / 2,
         partitions: 4,
@@ -204,6 +223,7 @@ const WRITE_TIMEOUT: &str = "2m";
 fn run_joining(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let plan = joining::Plan {
         seed: values.seed()?,
+        delivery: values.delivery()?,
         clients: values.get("clients", 200)?,
         partitions: 4,
         keys: values.get("keys", 20_000)?,
@@ -238,6 +258,7 @@ fn run_hostile(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let cpu = values.get("cpu", 50)?;
     let plan = hostile::Plan {
         seed: values.seed()?,
+        delivery: values.delivery()?,
         lasts: Duration::from_secs_f64(minutes * 60.0),
         limits: (cpu > 0).then_some(Limits {
             memory: memory << 20,

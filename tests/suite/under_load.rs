@@ -48,6 +48,7 @@ fn endurance(version: Version, client: &str) {
         &endurance::Plan {
             client: client.to_owned(),
             seed: seed(),
+            delivery: "auto",
             clients: 20,
             partitions: 8,
             records: 40_000,
@@ -66,6 +67,7 @@ fn stalled_clients_cost_no_memory_and_recover_completely() {
         &Broker::shared(Version::V4_4),
         &slow_readers::Plan {
             seed: seed(),
+            delivery: "auto",
             clients: 40,
             slow: 20,
             partitions: 4,
@@ -86,6 +88,7 @@ fn an_audience_that_joins_at_once_gets_a_large_table_completely() {
         &Broker::shared(Version::V4_4),
         &joining::Plan {
             seed: seed(),
+            delivery: "auto",
             clients: 40,
             partitions: 4,
             keys: 20_000,
@@ -120,6 +123,7 @@ fn hostile_clients_and_producers_cost_others_no_record() {
         &Broker::shared(Version::V4_4),
         &hostile::Plan {
             seed: seed(),
+            delivery: "auto",
             lasts: secs(20),
             // The test build is slow enough, and shares its machine.
             limits: None,

@@ -3,7 +3,7 @@
 
 use super::readers::{Promise, Readers};
 use super::writer::{Shape, Writer};
-use super::{Report, SILENCE};
+use super::{Report, SILENCE, launch};
 use crate::harness::broker::{Broker, free_port, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::wait::millis;
@@ -27,6 +27,8 @@ pub struct Plan {
     /// Which library reads Kafka: `librdkafka` or `kafka`.
     pub client: String,
     pub seed: u64,
+    /// The daemon's `http.delivery`.
+    pub delivery: &'static str,
     pub clients: usize,
     pub partitions: u32,
     pub records: u32,
@@ -48,6 +50,7 @@ pub struct Plan {
 struct Replica {
     port: u16,
     config: String,
+    delivery: &'static str,
     /// Odd from just before it is killed until it is dead: twice its kills, else.
     deaths: AtomicU32,
 }
@@ -76,6 +79,7 @@ struct Events {
 pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let mut report = Report::default();
     report.figure("seed", plan.seed);
+    report.figure("http.delivery", plan.delivery);
     let topic = topic_name("endurance");
     let partitions = plan.partitions.try_into().expect("few partitions");
     broker.create_topic(&topic, partitions, &[]);
@@ -142,8 +146,13 @@ impl Replica {
         Replica {
             port,
             config,
+            delivery: plan.delivery,
             deaths: AtomicU32::new(0),
         }
+    }
+
+    fn start(&self) -> Daemon {
+        launch(&self.config, self.delivery).start()
     }
 
     fn deaths(&self) -> u32 {
@@ -158,10 +167,7 @@ impl Replica {
 /// Starts the daemons, then kills one after the other and starts it again. Ends with all alive.
 fn kill(replicas: &[Replica], plan: &Plan, is_over: impl Fn() -> bool) -> Vec<Daemon> {
     let mut rng = StdRng::seed_from_u64(plan.seed ^ 2);
-    let mut daemons: Vec<Daemon> = replicas
-        .iter()
-        .map(|replica| Daemon::start(&replica.config))
-        .collect();
+    let mut daemons: Vec<Daemon> = replicas.iter().map(Replica::start).collect();
     for victim in (0..REPLICAS).cycle() {
         let until = Instant::now() + millis(rng.random_range(plan.alive.clone()));
         while Instant::now() < until {
@@ -176,7 +182,7 @@ fn kill(replicas: &[Replica], plan: &Plan, is_over: impl Fn() -> bool) -> Vec<Da
         drop(daemons.remove(victim));
         replica.deaths.fetch_add(1, Ordering::SeqCst);
         thread::sleep(millis(rng.random_range(10..500)));
-        daemons.insert(victim, Daemon::start(&replica.config));
+        daemons.insert(victim, replica.start());
     }
     daemons
 }

@@ -1,11 +1,10 @@
 //! An audience connects all at once and takes the snapshot of a large table that still changes. Every table must be
 //! right, and the daemon's memory must not grow with the audience's snapshots.
 
-use super::Report;
 use super::readers::{Promise, Readers};
 use super::writer::{Shape, Writer};
+use super::{Report, launch};
 use crate::harness::broker::{Broker, topic_name};
-use crate::harness::daemon::Daemon;
 use crate::harness::memory::{mebibytes, peak, reset_peak, resident};
 use crate::harness::wait::{block_on, secs};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,8 @@ const MOST_GROWTH: u64 = 32 << 20;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    /// The daemon's `http.delivery`.
+    pub delivery: &'static str,
     pub clients: usize,
     pub partitions: u32,
     pub keys: u32,
@@ -34,6 +35,7 @@ pub struct Plan {
 pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let mut report = Report::default();
     report.figure("seed", plan.seed);
+    report.figure("http.delivery", plan.delivery);
     let topic = topic_name("joining");
     let partitions = plan.partitions.try_into().expect("few partitions");
     broker.create_topic(&topic, partitions, &[("cleanup.policy", "compact")]);
@@ -52,11 +54,12 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         writer.write_any();
     }
     writer.flush();
-    let daemon = Daemon::start(&format!(
+    let config = format!(
         "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n[[stream]]\npath = \"{PATH}\"\n\
          topics = [\"{topic}\"]\nstart = \"snapshot\"\nlog_bytes = \"8MiB\"\n",
         broker.bootstrap()
-    ));
+    );
+    let daemon = launch(&config, plan.delivery).start();
     block_on(daemon.wait_ready(secs(60)));
     let mut readers = Readers::new(
         &vec![Promise::TABLE; plan.clients],

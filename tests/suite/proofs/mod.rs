@@ -17,12 +17,18 @@ pub mod readers;
 pub mod slow_readers;
 pub mod writer;
 
+use crate::harness::daemon::{Daemon, Launch};
 use std::fmt;
 use std::time::Duration;
 
 /// How long no client may receive anything while records are missing, before the run fails:
 /// longer than the daemon takes to notice a broker that hangs and to try again.
 pub const SILENCE: Duration = Duration::from_secs(60);
+
+/// A daemon whose event streams are written by `delivery`, a value of `http.delivery`.
+fn launch(config: &str, delivery: &str) -> Launch {
+    Daemon::with(config).env("KAFKA_SSE_BRIDGE__HTTP__DELIVERY", delivery)
+}
 
 /// The result of a run.
 #[derive(Debug, Default)]

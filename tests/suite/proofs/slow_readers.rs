@@ -2,10 +2,9 @@
 //! records that the stalled ones miss, and these must get them when they read again: every record (`lag = "replay"`), or
 //! the right table (`lag = "latest"`).
 
-use super::Report;
 use super::readers::{Promise, Reader, Readers};
 use super::writer::{Shape, Writer};
-
+use super::{Report, launch};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::memory::{mebibytes, peak, reset_peak, resident};
@@ -28,6 +27,8 @@ const MOST_GROWTH: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    /// The daemon's `http.delivery`.
+    pub delivery: &'static str,
     /// Half of them on each stream.
     pub clients: usize,
     /// How many of these stop reading: half of them on each stream.
@@ -99,10 +100,11 @@ impl Progress<'_> {
 pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let mut report = Report::default();
     report.figure("seed", plan.seed);
+    report.figure("http.delivery", plan.delivery);
     let topic = topic_name("slow");
     let partitions = plan.partitions.try_into().expect("few partitions");
     broker.create_topic(&topic, partitions, &[]);
-    let daemon = Daemon::start(&config(broker, &topic, plan));
+    let daemon = launch(&config(broker, &topic, plan), plan.delivery).start();
     block_on(daemon.wait_ready(secs(60)));
     let began = Instant::now();
     let shape = Shape {

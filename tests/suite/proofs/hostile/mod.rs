@@ -8,10 +8,10 @@ mod attacks;
 
 use super::readers::{Promise, Readers};
 use super::writer::{Shape, Writer};
-use super::{Report, SILENCE};
+use super::{Report, SILENCE, launch};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::confined::{Confined, Limits};
-use crate::harness::daemon::{Daemon, Launch};
+use crate::harness::daemon::Daemon;
 use crate::harness::memory::{mebibytes, peak, resident_if_any};
 use crate::harness::scratch;
 use crate::harness::systemd::Systemd;
@@ -28,6 +28,8 @@ use tempfile::TempDir;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    /// The daemon's `http.delivery`.
+    pub delivery: &'static str,
     pub lasts: Duration,
     /// None is unlimited.
     pub limits: Option<Limits>,
@@ -184,13 +186,14 @@ struct Seen {
 pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let mut report = Report::default();
     report.figure("seed", plan.seed);
+    report.figure("http.delivery", plan.delivery);
     let topics = Topics::create(broker, plan);
     let assets = assets(plan);
     let systemd = Systemd::new();
     // Before the daemon, so that it is dropped after it.
     let confined = Confined::new(plan.limits);
     report.figure("limits", &confined);
-    let launch: Launch = Daemon::with(&topics.config(broker, assets.path(), 0));
+    let launch = launch(&topics.config(broker, assets.path(), 0), plan.delivery);
     // It notifies systemd; a socket that is not read is one of the attacks.
     let launch = systemd.hears(launch).env("WATCHDOG_USEC", "30000000");
     let daemon = confined.confines(launch).start();
