@@ -61,8 +61,8 @@ pub struct Receipts {
     /// Percentiles of the time from the stamp in a record to its receipt, in ns.
     pub p50: u64,
     pub p99: u64,
-    /// From the first client's receipt of a record to the last one's, in ns: the median over the records.
-    pub spread: u64,
+    /// When the first client received each record, and the last one.
+    pub spans: Vec<(u64, u64)>,
     /// Bytes on the wire.
     pub bytes: u64,
 }
@@ -72,6 +72,13 @@ impl Receipts {
     pub fn bytes_each(&self) -> u64 {
         self.bytes / self.deliveries
     }
+}
+
+/// From the first client's receipt of a record to the last one's, in ns: the median over the records.
+pub fn spread(spans: &[(u64, u64)]) -> u64 {
+    let mut spreads: Vec<u64> = spans.iter().map(|(first, last)| last - first).collect();
+    spreads.sort_unstable();
+    percentile(&spreads, 50)
 }
 
 /// Clients that can be measured: those of this process, or of another one (see `receivers`).
@@ -202,8 +209,7 @@ impl Receive for Audience {
         assert_eq!(count as u64 % shares, 0, "everybody gets as many");
         let expected = count / index(shares) * self.clients.len();
         let mut latencies = Vec::with_capacity(expected);
-        // First and last receipt of each record.
-        let mut seen = vec![(u64::MAX, 0); count];
+        let mut spans = vec![(u64::MAX, 0); count];
         let mut bytes = 0;
         for (turn, client) in (0..).zip(&mut self.clients) {
             // The first number from `first` on whose turn it is.
@@ -236,20 +242,18 @@ impl Receive for Audience {
                     assert_eq!(number, *next, "the next record that is meant for this client");
                     *next += shares;
                     latencies.push(time.saturating_sub(stamped));
-                    let (earliest, latest) = &mut seen[index(number - first)];
+                    let (earliest, latest) = &mut spans[index(number - first)];
                     *earliest = time.min(*earliest);
                     *latest = time.max(*latest);
                 });
             }
         }
         latencies.sort_unstable();
-        let mut spreads: Vec<u64> = seen.iter().map(|(earliest, latest)| latest - earliest).collect();
-        spreads.sort_unstable();
         Receipts {
             deliveries: latencies.len() as u64,
             p50: percentile(&latencies, 50),
             p99: percentile(&latencies, 99),
-            spread: percentile(&spreads, 50),
+            spans,
             bytes,
         }
     }

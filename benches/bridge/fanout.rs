@@ -1,7 +1,7 @@
 //! One record to a thousand clients, fifty times a second; to ten thousand, four times a second; and to as many as the
 //! descriptors of a process allow: processor time per delivery, and latency.
 
-use crate::audience::{Audience, Receipts, Receive};
+use crate::audience::{Audience, Receipts, Receive, spread};
 use crate::bare::{Bare, go};
 use crate::bridge::{Launch, PATH};
 use crate::harness::broker::Broker;
@@ -51,7 +51,7 @@ impl Side {
         self.cpu.push(used.as_nanos() as f64 / 1e3 / deliveries);
         self.p50.push(receipts.p50 as f64 / 1e6);
         self.p99.push(receipts.p99 as f64 / 1e6);
-        self.spread.push(receipts.spread as f64 / 1e6);
+        self.spread.push(spread(&receipts.spans) as f64 / 1e6);
         self.bytes.push(receipts.bytes as f64 / deliveries);
     }
 }
@@ -59,7 +59,7 @@ impl Side {
 /// The bytes that every client receives.
 pub const FLOW: Flow = every(Duration::from_millis(20));
 
-const fn every(pause: Duration) -> Flow {
+pub const fn every(pause: Duration) -> Flow {
     Flow {
         length: VALUE,
         pause,

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench bridge -- [NAME...] [--quick] [--against PATH] [--delivery DRIVER]
 //! ```
-//! Names are those in `BENCHMARKS`, and `delivery` for those in `OF_DELIVERY`; without one, all of them run.
+//! Names are those in `BENCHMARKS`, and `delivery` for those in `OF_DELIVERY`; without one, all of them run but `PROCESSES`.
 //!
 //! The daemon runs as its own process, as an operator would start it, and so does what it is
 //! compared with: this binary in another role (see `bare`). Both are measured in alternating rounds,
@@ -42,6 +42,7 @@ mod joining;
 mod measure;
 mod paths;
 mod position;
+mod processes;
 mod produce;
 mod quiet;
 mod receivers;
@@ -164,7 +165,7 @@ impl Options {
 
     fn wants(&self, name: &str) -> bool {
         if self.names.is_empty() {
-            name != COMPARE || self.against.is_some()
+            name != PROCESSES && (name != COMPARE || self.against.is_some())
         } else {
             self.names.iter().any(|wanted| wanted == name)
         }
@@ -175,6 +176,9 @@ type Benchmark = fn(&Broker, &Options);
 
 /// The one that needs another build.
 const COMPARE: &str = "compare";
+
+/// The one that needs most of a machine's memory, and runs only by its name.
+const PROCESSES: &str = "fanout-95000";
 
 /// Those of the delivery to clients.
 const OF_DELIVERY: [&str; 11] = [
@@ -191,10 +195,11 @@ const OF_DELIVERY: [&str; 11] = [
     "straggler",
 ];
 
-const BENCHMARKS: [(&str, Benchmark); 26] = [
+const BENCHMARKS: [(&str, Benchmark); 27] = [
     ("fanout", fanout::run),
     ("fanout-10000", fanout::run_large),
     ("fanout-19000", fanout::run_largest),
+    (PROCESSES, processes::run),
     ("transports", transports::run),
     ("handshakes", handshakes::run),
     ("arrival", arrival::run),

@@ -70,6 +70,28 @@ pub fn memory(pid: u32) -> Memory {
     }
 }
 
+/// Memory of the kernel, in KiB.
+#[derive(Clone, Copy)]
+pub struct KernelMemory {
+    /// Its objects, sockets among them (`Slab` in `/proc/meminfo`).
+    pub slab: u64,
+    /// What TCP counts for its queues (`mem` in `/proc/net/sockstat`).
+    pub tcp: u64,
+}
+
+/// That of the whole machine.
+pub fn kernel_memory() -> KernelMemory {
+    let sockets = "/proc/net/sockstat";
+    let text = fs::read_to_string(sockets).unwrap_or_else(|error| panic!("{sockets}: {error}"));
+    let tcp = text.lines().find_map(|line| line.strip_prefix("TCP:"));
+    let pages = tcp.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    let page = rustix::param::page_size() as u64;
+    KernelMemory {
+        slab: field("/proc/meminfo", "Slab:"),
+        tcp: pages.unwrap_or_else(|| panic!("{sockets}: no memory of TCP")) * page / 1024,
+    }
+}
+
 /// Resets the peak of resident memory that [`peak`] returns.
 pub fn reset_peak(pid: u32) {
     let file = format!("/proc/{pid}/clear_refs");

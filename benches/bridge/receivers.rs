@@ -35,14 +35,15 @@ impl Receivers {
 impl Receive for Receivers {
     fn receive(&mut self, first: u64, count: usize) -> Receipts {
         writeln!(self.control, "{first} {count}").expect("the receivers still run");
-        let [deliveries, p50, p99, spread, bytes] = self.bare.numbers()[..] else {
+        let numbers = self.bare.numbers();
+        let [deliveries, p50, p99, bytes, ref spans @ ..] = numbers[..] else {
             panic!("the receivers failed");
         };
         Receipts {
             deliveries,
             p50,
             p99,
-            spread,
+            spans: spans.chunks_exact(2).map(|span| (span[0], span[1])).collect(),
             bytes,
         }
     }
@@ -66,9 +67,13 @@ pub fn main(port: u16, paths: &[&str], count: usize) {
             deliveries,
             p50,
             p99,
-            spread,
+            spans,
             bytes,
         } = receipts;
-        println!("{deliveries} {p50} {p99} {spread} {bytes}");
+        let spans: Vec<String> = spans
+            .iter()
+            .map(|(first, last)| format!("{first} {last}"))
+            .collect();
+        println!("{deliveries} {p50} {p99} {bytes} {}", spans.join(" "));
     }
 }
