@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::connection_limit::{ConnectionLimit, Share};
 use super::flood::Flood;
 use super::peer::Peer;
+use super::send_queues::SendQueues;
 use crate::auth::certificate::ClientCertificate;
 use crate::config::HttpSettings;
 use crate::delivery::Delivery;
@@ -46,6 +47,7 @@ pub struct Connections {
     accept_pauses: AtomicU64,
     /// The threads to which event streams are handed over. They hold connections, so these do not hold them.
     delivery: OnceLock<Weak<Delivery>>,
+    send_queues: Arc<SendQueues>,
     per_address: Arc<ConnectionLimit>,
     /// Connections closed because their address had too many.
     refused: AtomicU64,
@@ -81,6 +83,7 @@ impl Connections {
             http2_ping_timeouts: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
             delivery: OnceLock::new(),
+            send_queues: Arc::default(),
             per_address: Arc::default(),
             refused: AtomicU64::new(0),
             refusal_log: Mutex::new(Seldom::new(LOG_EVERY)),
@@ -108,6 +111,11 @@ impl Connections {
     pub(crate) fn set_delivery(&self, delivery: &Arc<Delivery>) {
         // Set once, before anything is served.
         let _ = self.delivery.set(Arc::downgrade(delivery));
+    }
+
+    /// What the kernel holds for clients.
+    pub(super) fn send_queues(&self) -> &Arc<SendQueues> {
+        &self.send_queues
     }
 
     /// Whether connections without TLS may speak HTTP/2.

@@ -17,16 +17,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use log::debug;
 use rustix::io::fcntl_dupfd_cloexec;
-use socket2::SockRef;
 
 use super::connections::{Connection, Counted, Limit, Offer};
 use super::limits::Permit;
 use super::peer::Peer;
 use crate::delivery::{Delivery, Guard, NewClient};
 use crate::stream::subscription::Subscription;
-
-/// Most bytes that the kernel keeps unsent for a client: what a slow one pins, while one that keeps up has none.
-const MOST_UNSENT: u32 = 32 * 1024;
 
 /// A stream that is to be handed over.
 #[derive(Debug)]
@@ -69,8 +65,6 @@ impl Offer for HandOver {
     fn take(mut self: Box<Self>, socket: BorrowedFd<'_>) -> io::Result<()> {
         // The registration of the socket ends with its own descriptor.
         let socket = fcntl_dupfd_cloexec(socket, 0)?;
-        // Not for Unix sockets, which have no such thing.
-        let _ = SockRef::from(&socket).set_tcp_notsent_lowat(MOST_UNSENT);
         if let Some((subscription, guard)) = self.stream.take() {
             self.delivery.enter(NewClient {
                 socket,

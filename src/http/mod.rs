@@ -2,7 +2,8 @@
 //!
 //! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts, and passes requests through `base_path`
 //!   and `cors` to [`router`], which calls a handler; or `redirect` answers. [`connections`] counts, and holds the shared
-//!   state of one connection; `connection_limit` limits those of one address.
+//!   state of one connection; `connection_limit` limits those of one address, and [`send_queues`] knows what the kernel holds
+//!   for them.
 //! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
 //!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`, whose `frames` are
 //!   counted (`flood`); `protocol` distinguishes these two without TLS, and `prefixed` returns what was read for that.
@@ -68,6 +69,7 @@ pub(crate) mod reloads;
 mod response;
 pub mod router;
 pub(crate) mod self_check;
+pub(crate) mod send_queues;
 pub mod server;
 mod socket;
 pub mod state;

@@ -54,9 +54,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// filter fit together.
 const MAX_TARGET: usize = 16 * 1024;
 
-/// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
-/// for a burst, little enough that many stalled clients do not matter.
+/// Most bytes that the kernel holds for a client (it doubles this for itself), nearly all of them on their way to it.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// Most bytes of them that it keeps unsent, and the rest of a segment: what a client that does not read pins, while one
+/// that keeps up has none.
+const MOST_UNSENT: u32 = 32 * 1024;
 
 /// Pause in accepting while no descriptor is left, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -118,6 +121,14 @@ pub async fn serve(
         connections,
         graceful: GracefulShutdown::new(),
         ending,
+    };
+    // Until all its connections have ended.
+    let _served = match &listener {
+        Listener::Tcp(listener) => {
+            let port = listener.local_addr()?.port();
+            Some(service.connections.send_queues().serve(port))
+        }
+        Listener::Unix(..) => None,
     };
     match (listener, &transport) {
         (Listener::Tcp(listener), Transport::Plain) => {
@@ -186,6 +197,7 @@ fn set_options(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     // A peer that is gone acknowledges nothing, also while its socket still has space (RFC 5482).
     socket.set_tcp_user_timeout(Some(write_timeout))
 }

@@ -12,9 +12,11 @@ use rustix::fs::{Access, access};
 
 use super::report::{Finding, Report};
 use crate::config::address::ANY_ADDRESS;
-use crate::config::{Endpoint, HttpSettings, Loaded, Scheme, Settings};
+use crate::config::available::Available;
+use crate::config::{Endpoint, HttpSettings, Loaded, Scheme};
 use crate::fd_limit;
 use crate::http::listener::{Listener, SYSTEMD};
+use crate::http::send_queues::{self, Held};
 use crate::http::unix;
 use crate::kafka::client::HANDLES;
 use crate::kafka::history;
@@ -25,8 +27,15 @@ const ABOUT_LIMIT: Duration = Duration::from_secs(3);
 
 const MAX_ABOUT: u64 = 64 * 1024;
 
-pub(super) fn check(settings: &Settings, report: &mut Report) {
+/// The part of the available memory from which on send queues are a warning: one of so many.
+const LARGE_PART: u64 = 8;
+
+const SEND_QUEUES: &str = "send queues";
+
+pub(super) fn check(loaded: &Loaded, report: &mut Report) {
+    let settings = &loaded.settings;
     let http = &settings.http;
+    let mut served = Vec::new();
     report.add(check_descriptors(http, settings.kafka.brokers.len()));
     for endpoint in http.endpoints() {
         let address = endpoint.address.as_str();
@@ -36,8 +45,11 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
                 named(&endpoint),
                 "systemd binds the sockets that the daemon serves",
             ),
-            None => listen_tcp(&endpoint, http),
+            None => listen_tcp(&endpoint, http, &mut served),
         });
+    }
+    if !served.is_empty() {
+        report.add(send_queues(&served, loaded.memory.available.as_ref()));
     }
     report.add(log_file(settings.log.file.as_deref()));
     report.add(assets(settings.ui.assets.as_deref()));
@@ -85,6 +97,37 @@ pub(super) fn memory(loaded: &Loaded) -> Finding {
     }
 }
 
+/// Checks what the kernel holds for clients of the running daemon, which has these ports.
+fn send_queues(ports: &[u16], available: Option<&Available>) -> Finding {
+    match send_queues::read(ports) {
+        Ok(held) => judge_send_queues(held, available),
+        Err(error) => Finding::warn(
+            SEND_QUEUES,
+            format!("the table of TCP sockets cannot be read: {error}"),
+            "mount /proc where doctor runs",
+        ),
+    }
+}
+
+fn judge_send_queues(Held { bytes, connections }: Held, available: Option<&Available>) -> Finding {
+    let found = format!(
+        "{connections} connections have {} KiB in the kernel that their clients have not acknowledged",
+        bytes.div_ceil(1024)
+    );
+    match available {
+        Some(available) if bytes > available.bytes / LARGE_PART => Finding::warn(
+            SEND_QUEUES,
+            format!(
+                "{found}: more than an eighth of the memory available ({})",
+                available.source
+            ),
+            "clients read more slowly than records come: lower write_timeout, max_clients or max_clients_per_ip in \
+             [http], or give the daemon more memory (MemoryMax= in the unit)",
+        ),
+        _ => Finding::ok(SEND_QUEUES, found),
+    }
+}
+
 /// The name of the check of an address.
 fn named(endpoint: &Endpoint) -> String {
     match endpoint.scheme {
@@ -93,7 +136,8 @@ fn named(endpoint: &Endpoint) -> String {
     }
 }
 
-fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings) -> Finding {
+/// `served` gets the port if the daemon serves it.
+fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings, served: &mut Vec<u16>) -> Finding {
     let (check, address) = (named(endpoint), endpoint.address.as_str());
     let Err(error) = Listener::try_tcp(address) else {
         return Finding::ok(check, "can be bound");
@@ -102,11 +146,19 @@ fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings) -> Finding {
         let (asked, path) = (address.to_owned(), about_path(endpoint, http));
         let answer = within(ABOUT_LIMIT, move || about_tcp(&asked, &path));
         let answer = answer.and_then(Result::ok).flatten();
+        let mut note_served = || {
+            let port = address
+                .rsplit_once(':')
+                .and_then(|(_, port)| port.parse::<u16>().ok());
+            served.extend(port);
+        };
         match (answer, endpoint.scheme) {
             (Some(Holder::Daemon(daemon)), Scheme::Http | Scheme::Admin) => {
+                note_served();
                 return held_by_us(check, &daemon);
             }
             (Some(Holder::Tls), Scheme::Https) => {
+                note_served();
                 return Finding::ok(check, "held by a running kafka-sse-bridge, with TLS");
             }
             (Some(Holder::Redirect), Scheme::Redirect) => {
@@ -298,4 +350,34 @@ fn writable_directory(path: &Path) -> io::Result<()> {
         Access::WRITE_OK | Access::EXEC_OK,
     )
     .map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn send_queues_of_more_than_an_eighth_of_the_memory_are_a_warning() {
+        let available = Available {
+            bytes: 800 << 20,
+            source: "this machine".to_owned(),
+        };
+        let held = |bytes| Held {
+            bytes,
+            connections: 7,
+        };
+        let finding = judge_send_queues(held(100 << 20), Some(&available)).to_string();
+        assert_eq!(
+            finding,
+            "ok    send queues: 7 connections have 102400 KiB in the kernel that their clients have not acknowledged\n"
+        );
+        let finding = judge_send_queues(held((100 << 20) + 1), Some(&available)).to_string();
+        assert!(
+            finding.starts_with("warn  send queues: 7 connections have 102401 KiB "),
+            "{finding}"
+        );
+        assert!(finding.contains("write_timeout"), "{finding}");
+        let finding = judge_send_queues(held(u64::MAX), None).to_string();
+        assert!(finding.starts_with("ok  "), "{finding}");
+    }
 }

@@ -64,7 +64,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
         format!("{}: {count} {streams}", options.configured.config().display()),
     ));
     report.add(machine::memory(&loaded));
-    machine::check(settings, &mut report);
+    machine::check(&loaded, &mut report);
     certificates::check(&settings.http, &mut report);
     auth::check(settings, &mut report);
     cluster::check(settings, &mut report);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 
+use log::debug;
+
 use super::families::{Families, Labels};
 use crate::http::flood::Flood;
 use crate::http::health;
@@ -53,6 +55,14 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Connections closed because they took no byte for write_timeout",
         connections.write_timeouts(),
     )?;
+    match connections.send_queues().held() {
+        Ok(held) => families.figure(
+            "connection_send_queue_bytes",
+            "Bytes that the kernel holds for clients over TCP until they acknowledge them",
+            held.bytes,
+        )?,
+        Err(error) => debug!("the table of TCP sockets cannot be read: {error}"),
+    }
     families.count(
         "connections_refused",
         "Connections closed at once, because their address had max_connections_per_ip",

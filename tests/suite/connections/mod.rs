@@ -1,9 +1,10 @@
-//! Abusive connections: slow or large request heads, and more connections than file descriptors. Other clients are not
-//! affected.
+//! Abusive connections: slow or large request heads, more connections than file descriptors, and clients that do not read. Other
+//! clients are not affected.
 
 mod descriptors;
 mod heads;
 mod idle;
+mod send_queues;
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(heads::trials());
     trials.extend(idle::trials());
     trials.extend(descriptors::trials());
+    trials.extend(send_queues::trials());
     trials
 }
 
