@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::available::Available;
-use super::settings::Draft;
+use super::settings::{DeliveryDriver, Draft};
 use super::stream::{DEFAULT_LOG_BYTES, DEFAULT_MAX_TABLE_BYTES, LEAST_LOG, StreamSettings};
 use super::units::Size;
 
@@ -20,11 +20,18 @@ pub(crate) const MOST_COMPRESSORS: usize = 64;
 /// About what a compressor takes until its client has read everything (350 KiB), for all of them.
 const COMPRESSORS: u64 = MOST_COMPRESSORS as u64 * (352 << 10);
 
-/// An estimate for a client that reads: 16 KiB in the process, 8 KiB of socket buffers in the kernel.
-const PER_CLIENT: u64 = 24 << 10;
+/// An estimate of what the kernel takes for a client that reads: a socket (4 KiB), and what is on its way.
+const IN_KERNEL: u64 = 8 << 10;
 
-/// The same with TLS, whose state and buffers take 6 KiB of the process more.
-const PER_TLS_CLIENT: u64 = 32 << 10;
+/// The same of the process, for a client of a delivery thread: half a KiB once it has everything, more if it has a filter
+/// or is behind.
+const BY_DELIVERY: u64 = 2 << 10;
+
+/// For one of hyper's connections (12 KiB), or streams of HTTP/2.
+const BY_HYPER: u64 = 16 << 10;
+
+/// For one with TLS (22 KiB).
+const BY_TLS: u64 = 24 << 10;
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -240,13 +247,17 @@ fn notes(stream: &StreamSettings) -> u64 {
     }
 }
 
-/// The estimate for a client, which may use TLS if the daemon serves it.
+/// The estimate for a client, by the most expensive way in which the daemon serves streams.
 const fn per_client(settings: &Draft) -> u64 {
-    if settings.http.tls.is_some() {
-        PER_TLS_CLIENT
+    let http = &settings.http;
+    let in_process = if http.tls.is_some() {
+        BY_TLS
+    } else if http.http2 || matches!(http.delivery, DeliveryDriver::Hyper) {
+        BY_HYPER
     } else {
-        PER_CLIENT
-    }
+        BY_DELIVERY
+    };
+    IN_KERNEL + in_process
 }
 
 fn key(index: usize, name: &str) -> String {

@@ -166,19 +166,26 @@ fn the_default_memory_limit_is_half_of_the_available_memory() {
 }
 
 fn client_memory_counts_in_the_warning_and_not_in_the_limit() {
-    let text = |clients: u64| {
+    let text = |clients: u64, http: &str| {
         format!(
-            "[http]\nmax_clients = {clients}\n{}",
+            "[http]\nmax_clients = {clients}\n{http}{}",
             streams(&["log_bytes = \"64MiB\""])
         )
     };
-    // 208 MiB of bounds, and for each client 24 KiB, or 32 KiB with TLS.
+    // 208 MiB of bounds, and an estimate for each client by how streams are written.
     let tls = "[http.tls]\nlisten = \"127.0.0.1:8443\"\n\
                certificates = [{ cert_file = \"c\", key_file = \"k\" }]\n";
-    for (tls, kibibytes) in [("", 24), (tls, 32)] {
+    let cases = [
+        ("", "", 10),
+        ("delivery = \"epoll\"\n", "", 10),
+        ("delivery = \"hyper\"\n", "", 24),
+        ("http2 = true\n", "", 24),
+        ("", tls, 32),
+    ];
+    for (http, tls, kibibytes) in cases {
         let available = 208 * MEBIBYTE + 1000 * kibibytes * 1024;
         for (clients, is_enough) in [(1000, true), (0, true), (1001, false)] {
-            let (draft, memory) = derived(&(text(clients) + tls), Some(available));
+            let (draft, memory) = derived(&(text(clients, http) + tls), Some(available));
             let remedy = memory.remedy(&draft);
             assert_eq!(remedy.is_none(), is_enough, "{clients}: {remedy:?}");
             assert!(
@@ -188,7 +195,7 @@ fn client_memory_counts_in_the_warning_and_not_in_the_limit() {
             );
         }
     }
-    let (draft, memory) = derived(&text(0), Some(208 * MEBIBYTE - 1));
+    let (draft, memory) = derived(&text(0, ""), Some(208 * MEBIBYTE - 1));
     let remedy = memory.remedy(&draft).expect("too little");
     assert!(!remedy.contains("max_clients"), "{remedy}");
     assert!(remedy.contains("stream[0].log_bytes (64MiB)"), "{remedy}");
@@ -241,7 +248,7 @@ fn check_sums_the_bounds_and_warns() {
     let (output, out, err) = run("check", &text);
     assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{out}");
     let line = "memory: bounds add up to 208 MiB (logs 64 MiB, notes for filters 32 MiB, tables 0 MiB, shared 112 MiB); \
-                limit 1024 MiB; 1024 clients take about 24 MiB more; available ";
+                limit 1024 MiB; 1024 clients take about 10 MiB more; available ";
     assert!(out.contains(line), "{out}");
 
     // No machine has this; without a limit that is set it is no mistake.
