@@ -14,7 +14,7 @@ use super::group::Group;
 use super::log::{Read, Sequence};
 use super::lookup::PendingLookup;
 use super::pieces;
-use super::position::Position;
+use super::position::{NOT_BEGUN, Position};
 use super::replay::{ReplayRead, ReplayReader};
 use super::scan::{Scan, Show};
 use super::selection::{Selection, select, select_wanted};
@@ -263,7 +263,8 @@ impl PhaseReader {
     }
 
     /// The next piece of the log that the reader's own position has not passed. When it has reached the
-    /// position all share, it reads on there.
+    /// position all share, it reads on there. Without a table, one that wants a partition from its beginning does not
+    /// reach that before the partition has a leader: the log never has its past, nor do the log's ids ask for it.
     fn catch_up(&mut self) -> Piece {
         let group = group_of(self.filtered.as_deref());
         let Phase::CatchUp(cursor, wanted) = &mut self.phase else {
@@ -301,12 +302,21 @@ impl PhaseReader {
             .log
             .id_before(*cursor)
             .and_then(|id| Position::parse(&id).ok());
-        drop(state);
         if let Some(shared) = &shared {
             // Records that do not match this reader's filter are passed too.
             wanted.advance_to(shared);
         }
-        if shared.is_some_and(|shared| shared.has_passed(wanted)) {
+        let has_table = self.stream.settings().has_table();
+        let is_passed = shared.is_some_and(|mut shared| {
+            if has_table {
+                // An id that says so of a partition gets all its rows, as one that names its first offset does; and its
+                // past is in the log when it begins.
+                shared.replace(NOT_BEGUN, |topic, partition| state.low.next(topic, partition));
+            }
+            shared.has_passed(wanted)
+        });
+        drop(state);
+        if is_passed {
             if let Some(last) = &mut self.last {
                 *last = wanted.id().into();
             }

@@ -3,7 +3,8 @@
 use crate::harness::sse::Event;
 use crate::rig::{Rig, rec, run};
 use crate::trials;
-use kafka_sse_bridge::config::Start;
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::kafka::record::{BEGINNING, TopicId};
 use kafka_sse_bridge::stream::position::{
     NOT_BEGUN, Position, PositionError, TopicPosition, fingerprint, id_fingerprint,
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         a_partition_with_a_late_leader_is_live_from_its_end_and_replayed_whole,
         an_id_from_before_a_late_leader_neither_repeats_nor_loses_records,
         a_table_loads_the_past_of_a_partition_with_a_late_leader,
+        a_partition_without_a_leader_does_not_exempt_clients_of_a_table_from_the_lag_policy,
         ids_carry_partitions_without_records,
     ]
 }
@@ -214,7 +216,7 @@ fn a_table_loads_the_past_of_a_partition_with_a_late_leader() {
         rig.records(&[rec("a", "before")]);
         assert_eq!(client.lines_with_history().await.len(), 2);
         let id = client.last_event_id().to_owned();
-        assert_eq!(next(&id), [1, 0], "it is wanted from its beginning");
+        assert_eq!(next(&id), [1, NOT_BEGUN], "it is wanted from its beginning");
         rig.elect(1, 10, 0);
         rig.deliver(1, 0..10);
         assert!(
@@ -228,6 +230,38 @@ fn a_table_loads_the_past_of_a_partition_with_a_late_leader() {
             assert!(lines.contains(&"message past-9".to_owned()), "{lines:?}");
         }
     });
+}
+
+/// A client that began while a partition has no leader reads the log as all others do once it has come to its end.
+fn a_partition_without_a_leader_does_not_exempt_clients_of_a_table_from_the_lag_policy() {
+    for (lag, expected) in [
+        (Lag::Disconnect, r#"goodbye {"reason":"slow"}"#),
+        (Lag::Latest, r#"conflated {"skipped":"#),
+    ] {
+        for start in [Start::Snapshot, Start::Earliest, Start::Live] {
+            let mut rig = without_leader(|settings| {
+                settings.start = Start::Snapshot;
+                settings.log_bytes = Size(512 * 1024);
+                settings.lag = Some(lag);
+            });
+            rig.records(&[rec("a", "before")]);
+            let mut client = rig.client_at(start, &[]);
+            assert!(
+                client
+                    .lines()
+                    .last()
+                    .is_some_and(|last| last.starts_with("caught-up"))
+            );
+            let large = "x".repeat(100_000);
+            for _ in 0..12 {
+                rig.records(&[rec("a", large.as_str())]);
+            }
+            let lines = client.lines();
+            let kinds: Vec<_> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+            let has_it = lines.iter().any(|line| line.starts_with(expected));
+            assert!(has_it, "{start:?} {lag:?}: {kinds:?}");
+        }
+    }
 }
 
 fn ids_carry_partitions_without_records() {

@@ -335,8 +335,8 @@ pub fn an_id_from_before_the_reset_of_a_truncation_is_reset_too() {
     check(setup, ops);
 }
 
-/// A partition without a leader keeps a client from reading the log as all do. It falls off the log, is given the table
-/// again, and leaves amid its rows. Then all records of a partition are lost of which its id has none yet.
+/// A client falls off the log, is given what has changed in the table, and leaves amid its rows. Then all records of a
+/// partition are lost of which its id has none yet.
 pub fn a_client_that_leaves_amid_rows_of_lost_records_may_keep_them() {
     let (lost, other) = (place(1, 0), place(1, 1));
     let left = [
@@ -356,10 +356,9 @@ pub fn a_client_that_leaves_amid_rows_of_lost_records_may_keep_them() {
     for before in [Vec::new(), follower] {
         let ops = [&begin(1), left.as_slice(), &before, &[go(0, 0)]].concat();
         let setup = Setup {
-            lag: Lag::Disconnect,
+            lag: Lag::Latest,
             is_envelope: false,
             preload: 0,
-            leaderless: vec![(place(0, 0), 0)],
             has_times: false,
             has_epochs: true,
             ..setup(Start::Snapshot, [1, 2])
