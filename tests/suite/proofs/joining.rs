@@ -85,6 +85,7 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     if let Err(why) = outcome {
         report.wrong.push(why);
         report.wrong.extend(readers.tally.problems);
+        report.wrong.push(format!("the daemon's log:\n{}", daemon.log()));
         return report;
     }
     let growth = peak(daemon.pid()).saturating_sub(before);
