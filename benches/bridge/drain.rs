@@ -45,6 +45,15 @@ fn is_whole(payload: &[u8]) -> bool {
     end.ends_with(b"\n\n") && memmem::find(end, OPENED.as_bytes()).is_some()
 }
 
+/// When a client has everything.
+#[derive(Clone, Copy)]
+pub enum Goal {
+    /// With so many bytes, of which `caught-up` is the end.
+    Payload(usize),
+    /// With `caught-up`, however much comes before it; then the client leaves.
+    CaughtUp,
+}
+
 struct Client {
     socket: TcpStream,
     chunks: Chunks,
@@ -52,6 +61,8 @@ struct Client {
     payload: usize,
     /// The last of them.
     tail: Vec<u8>,
+    /// Whether they have `caught-up`; looked for only where that is the goal.
+    has_caught_up: bool,
 }
 
 /// The received bytes and events.
@@ -62,16 +73,15 @@ pub struct Drained {
     pub bytes: u64,
 }
 
-/// Opens `count` connections, then sends `request` on every one, and reads until each has `payload`
-/// bytes, of which `caught-up` is the end.
+/// Opens `count` connections, then sends `request` on every one, and reads until each has everything.
 ///
 /// # Panics
 /// When an answer is longer, ends otherwise, or stays away.
-pub fn storm(port: u16, request: &str, count: usize, payload: usize) -> Drained {
+pub fn storm(port: u16, request: &str, count: usize, goal: Goal) -> Drained {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
-    let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(port)).collect();
+    let mut clients: Vec<Option<Client>> = (0..count).map(|_| Some(Client::connect(port))).collect();
     let began = now();
-    for (index, client) in (0..).zip(&mut clients) {
+    for (index, client) in (0..).zip(clients.iter_mut().flatten()) {
         client
             .socket
             .write_all(request.as_bytes())
@@ -93,7 +103,9 @@ pub fn storm(port: u16, request: &str, count: usize, payload: usize) -> Drained 
         assert!(ready > 0, "{waiting} clients have not got all that is theirs");
         for event in &events {
             let index: usize = event.data.u64().try_into().expect("an index");
-            let client = &mut clients[index];
+            let Some(client) = &mut clients[index] else {
+                continue;
+            };
             let read = match client.socket.read(&mut buffer) {
                 Ok(0) => panic!("the server closed a stream"),
                 Ok(read) => read,
@@ -101,11 +113,13 @@ pub fn storm(port: u16, request: &str, count: usize, payload: usize) -> Drained 
                 Err(error) => panic!("a stream broke: {error}"),
             };
             bytes += read as u64;
-            client.take(&buffer[..read]);
-            assert!(client.payload <= payload, "more than everything");
-            if client.payload == payload {
-                assert!(is_whole(&client.tail), "all is there, and ends with caught-up");
+            client.take(&buffer[..read], goal);
+            if client.has_everything(goal) {
                 waiting -= 1;
+                if matches!(goal, Goal::CaughtUp) {
+                    // It leaves, and is sent nothing of what comes then.
+                    clients[index] = None;
+                }
             }
         }
     }
@@ -122,15 +136,39 @@ impl Client {
             chunks: Chunks::new(),
             payload: 0,
             tail: Vec::with_capacity(2 * TAIL),
+            has_caught_up: false,
         }
     }
 
-    fn take(&mut self, read: &[u8]) {
-        let (payload, tail) = (&mut self.payload, &mut self.tail);
+    fn take(&mut self, read: &[u8], goal: Goal) {
+        let (payload, tail, has_caught_up) = (&mut self.payload, &mut self.tail, &mut self.has_caught_up);
         self.chunks.take(read, |data| {
             *payload += data.len();
+            if matches!(goal, Goal::CaughtUp) {
+                let end = tail.len();
+                tail.extend_from_slice(&data[..data.len().min(OPENED.len())]);
+                let is_in = |part: &[u8]| memmem::find(part, OPENED.as_bytes()).is_some();
+                *has_caught_up |= is_in(tail) || is_in(data);
+                tail.truncate(end);
+            }
             tail.extend_from_slice(&data[data.len().saturating_sub(TAIL)..]);
             tail.drain(..tail.len().saturating_sub(TAIL));
         });
+    }
+
+    /// Whether what was just read has made it complete.
+    fn has_everything(&self, goal: Goal) -> bool {
+        match goal {
+            Goal::Payload(payload) => {
+                assert!(self.payload <= payload, "more than everything");
+                let is_complete = self.payload == payload;
+                assert!(
+                    !is_complete || is_whole(&self.tail),
+                    "all is there, and ends with caught-up"
+                );
+                is_complete
+            }
+            Goal::CaughtUp => self.has_caught_up,
+        }
     }
 }

@@ -1,21 +1,29 @@
 //! Ten thousand clients ask for a table at once, as after a restart: bytes per second beside a bare loop that writes the
-//! same bytes to as many, and the daemon's memory meanwhile.
+//! same bytes to as many, and the daemon's memory meanwhile. Then fewer, beside themselves while the table's rows change.
 
 use crate::audience::value;
 use crate::bare::Bare;
 use crate::bridge::{Launch, PATH};
-use crate::drain::{fetch, request};
+use crate::drain::{Goal, fetch, request};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::scratch;
 use crate::report::{Table, at_least, at_most, figure};
 use crate::storm::{Server, Side, Storm};
 use crate::{Options, Target, audience};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of a value.
 const VALUE: usize = 100;
+
+/// Updates per second of rows at random, and how often some of them are sent.
+const UPDATES: u32 = 2000;
+const TICKS: u32 = 100;
 
 /// Long enough for pages that were freed after loading to be given back.
 const SETTLE: Duration = Duration::from_secs(12);
@@ -27,7 +35,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let topic = topic_name("joining");
     broker.create_topic(&topic, 1, &[]);
     let records: Vec<Message> = (1..=rows)
-        .map(|number| Message::new(format!("key-{number:08}"), value(number, 0, VALUE)).partition(0))
+        .map(|number| Message::new(key(number), value(number, 0, VALUE)).partition(0))
         .collect();
     broker.produce(&topic, &records);
 
@@ -48,7 +56,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let storm = Storm {
         clients,
         request: &request,
-        payload: payload.len(),
+        goal: Goal::Payload(payload.len()),
     };
     for _ in 0..rounds {
         ours.storm(&storm);
@@ -60,6 +68,85 @@ pub fn run(broker: &Broker, options: &Options) {
         figure(payload.len() as f64 / 1e6)
     );
     print(&title, options, &ours.side, &theirs.side);
+
+    // Each client must take what changes meanwhile too, so ten thousand might never have caught up.
+    let clients = options.pick(2000, 500);
+    let storm = Storm {
+        clients,
+        request: &request,
+        goal: Goal::CaughtUp,
+    };
+    let mut still = Server::new(bridge.pid(), bridge.port);
+    let mut changing = Server::new(bridge.pid(), bridge.port);
+    for _ in 0..rounds {
+        still.storm(&storm);
+        bridge.wait_alone();
+        while_rows_change(broker, &topic, rows, || changing.storm(&storm));
+        bridge.wait_alone();
+    }
+    print_updates(
+        &format!(
+            "joining: {clients} clients at once, a table of {rows} rows, {UPDATES} updates/s, {rounds} rounds"
+        ),
+        &still.side,
+        &changing.side,
+    );
+}
+
+fn key(number: u64) -> String {
+    format!("key-{number:08}")
+}
+
+/// Updates rows at random while something is done.
+fn while_rows_change(broker: &Broker, topic: &str, rows: u64, act: impl FnOnce()) {
+    let producer: BaseProducer = broker.client().create().expect("a producer");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = SmallRng::seed_from_u64(1);
+            let mut due = Instant::now();
+            while !is_over.load(Ordering::Relaxed) {
+                for _ in 0..UPDATES / TICKS {
+                    let number = random.random_range(1..=rows);
+                    let (key, value) = (key(number), value(number, 0, VALUE));
+                    let record = BaseRecord::to(topic).key(&key).payload(&value).partition(0);
+                    producer
+                        .send(record)
+                        .unwrap_or_else(|(error, _)| panic!("{error}"));
+                }
+                due += Duration::from_secs(1) / TICKS;
+                producer.poll(due.saturating_duration_since(Instant::now()));
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            producer
+                .flush(Duration::from_secs(10))
+                .expect("records are acknowledged");
+        });
+        // However it ends.
+        let _over = Over(&is_over);
+        act();
+    });
+}
+
+/// Ends the updates when dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn print_updates(title: &str, still: &Side, changing: &Side) {
+    let mut table = Table::new(&["", "with updates", "without", "ratio", "target"]);
+    let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>| {
+        table.compare(name, of(changing), of(still), |_| None);
+    };
+    row("GB/s", |side| &side.rate);
+    row("seconds", |side| &side.seconds);
+    row("processor s per GB", |side| &side.cpu);
+    row("growth of memory, MiB", |side| &side.growth);
+    table.print(title);
 }
 
 fn print(title: &str, options: &Options, ours: &Side, theirs: &Side) {

@@ -4,7 +4,7 @@
 use crate::audience::{check, value};
 use crate::bare::Bare;
 use crate::bridge::{Launch, PATH};
-use crate::drain::{self, Drained, fetch, request};
+use crate::drain::{self, Drained, Goal, fetch, request};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::scratch;
@@ -34,11 +34,11 @@ pub struct Side {
     reads: Vec<f64>,
 }
 
-/// The clients, the request of each, and the length of the response.
+/// The clients, the request of each, and when each has everything.
 pub struct Storm<'a> {
     pub clients: usize,
     pub request: &'a str,
-    pub payload: usize,
+    pub goal: Goal,
 }
 
 /// A server that storms come over.
@@ -63,7 +63,7 @@ impl Server {
     pub fn storm(&mut self, storm: &Storm<'_>) {
         reset_peak(self.pid);
         let before = cpu(self.pid);
-        let Drained { seconds, bytes } = drain::storm(self.port, storm.request, storm.clients, storm.payload);
+        let Drained { seconds, bytes } = drain::storm(self.port, storm.request, storm.clients, storm.goal);
         let used = cpu(self.pid).saturating_sub(before);
         let gigabytes = bytes as f64 / 1e9;
         self.side.rate.push(gigabytes / seconds);
@@ -104,7 +104,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let storm = Storm {
         clients: CLIENTS,
         request: &request,
-        payload: payload.len(),
+        goal: Goal::Payload(payload.len()),
     };
     for _ in 0..rounds {
         ours.storm(&storm);
