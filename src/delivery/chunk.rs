@@ -1,8 +1,11 @@
 //! The chunks of a body of HTTP/1.1 (RFC 9112, section 7.1).
 
 use std::io::Write;
+use std::ops::Deref;
 
 use bytes::Bytes;
+
+use crate::stream::pieces::PIECE;
 
 /// Ends a chunk.
 pub(super) const END: &[u8] = b"\r\n";
@@ -48,6 +51,15 @@ pub(super) fn framed(data: &[u8]) -> Bytes {
     chunk.into()
 }
 
+/// Most pieces of data that are one chunk.
+const PIECES: usize = 16;
+
+/// Most parts of what is written at once: the line, the pieces and the end.
+pub(super) const PARTS: usize = PIECES + 2;
+
+/// Bytes of a chunk from which on it takes no more.
+const ENOUGH: usize = PIECE / 2;
+
 /// What is left of a chunk, or of other bytes, that a socket has not taken.
 #[derive(Debug)]
 pub(super) struct Unwritten {
@@ -55,6 +67,10 @@ pub(super) struct Unwritten {
     /// Whether the data is not a chunk, or is one with its line and its end.
     is_raw: bool,
     data: Bytes,
+    /// Further pieces of the chunk.
+    more: Vec<Bytes>,
+    /// Bytes of all pieces.
+    len: usize,
     /// How much is written, of all parts.
     written: usize,
 }
@@ -65,7 +81,9 @@ impl Unwritten {
         Self {
             line: Line::new(data.len()),
             is_raw: false,
+            len: data.len(),
             data,
+            more: Vec::new(),
             written: 0,
         }
     }
@@ -75,33 +93,73 @@ impl Unwritten {
         Self {
             line: Line::new(0),
             is_raw: true,
+            len: data.len(),
             data,
+            more: Vec::new(),
             written,
         }
     }
 
-    fn all(&self) -> [&[u8]; 3] {
-        if self.is_raw {
-            [&self.data, &[], &[]]
-        } else {
-            [self.line.as_bytes(), &self.data, END]
-        }
+    /// Whether a chunk of which nothing is written is so small that it should have another piece.
+    pub(super) fn takes_more(&self) -> bool {
+        self.len < ENOUGH && self.more.len() + 1 < PIECES
+    }
+
+    /// Adds a piece to a chunk of which nothing is written.
+    pub(super) fn add(&mut self, data: Bytes) {
+        self.len += data.len();
+        self.line = Line::new(self.len);
+        self.more.push(data);
     }
 
     /// The parts that are left.
-    pub(super) fn parts(&self) -> [&[u8]; 3] {
+    pub(super) fn parts(&self) -> Parts<'_> {
+        let (line, end): (&[u8], &[u8]) = if self.is_raw {
+            (&[], &[])
+        } else {
+            (self.line.as_bytes(), END)
+        };
+        let data = std::iter::once(&self.data).chain(&self.more);
+        let data = data.map(|piece| &piece[..]);
         let mut skip = self.written;
-        self.all().map(|part| {
+        let mut parts = Parts {
+            parts: [&[]; PARTS],
+            count: 0,
+        };
+        for part in std::iter::once(line).chain(data).chain([end]) {
             let skipped = skip.min(part.len());
             skip -= skipped;
-            &part[skipped..]
-        })
+            if skipped < part.len() {
+                parts.parts[parts.count] = &part[skipped..];
+                parts.count += 1;
+            }
+        }
+        parts
     }
 
     /// The socket has taken so many more bytes; returns whether it has all.
     pub(super) fn advance(&mut self, count: usize) -> bool {
         self.written += count;
-        self.written >= self.all().iter().map(|part| part.len()).sum()
+        let framing = if self.is_raw {
+            0
+        } else {
+            self.line.as_bytes().len() + END.len()
+        };
+        self.written >= self.len + framing
+    }
+}
+
+/// Parts to be written one after the other; none is empty.
+pub(super) struct Parts<'a> {
+    parts: [&'a [u8]; PARTS],
+    count: usize,
+}
+
+impl<'a> Deref for Parts<'a> {
+    type Target = [&'a [u8]];
+
+    fn deref(&self) -> &[&'a [u8]] {
+        &self.parts[..self.count]
     }
 }
 
@@ -117,6 +175,27 @@ mod tests {
             [b"ff\r\n", &[b'x'; 255][..], END].concat()
         );
         assert_eq!(Line::new(usize::MAX).as_bytes(), b"ffffffffffffffff\r\n");
+    }
+
+    #[test]
+    fn a_chunk_of_several_pieces_is_their_bytes_wherever_it_was_cut() {
+        let pieces: Vec<Bytes> = (0..2 * PIECES).map(|number| vec![b'a'; number].into()).collect();
+        let mut chunk = Unwritten::chunk(pieces[0].clone());
+        let mut count = 1;
+        while chunk.takes_more() {
+            chunk.add(pieces[count].clone());
+            count += 1;
+        }
+        assert_eq!(count, PIECES);
+        let whole = framed(&pieces[..count].concat());
+        let mut left = whole.clone();
+        while !left.is_empty() {
+            assert_eq!(chunk.parts().concat(), left);
+            let cut = left.len().min(7);
+            assert_eq!(chunk.advance(cut), cut == left.len());
+            left = left.slice(cut..);
+        }
+        assert!(!Unwritten::chunk(vec![b'a'; ENOUGH].into()).takes_more());
     }
 
     #[test]

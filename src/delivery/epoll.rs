@@ -9,6 +9,7 @@ use rustix::event::epoll;
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
+use super::chunk::PARTS;
 use super::sockets::{Event, INTAKE, Sockets, Token};
 
 /// Most events of one wait.
@@ -75,7 +76,7 @@ impl Sockets for Epoll {
     }
 
     fn send(&mut self, socket: &OwnedFd, parts: &[&[u8]]) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); 3];
+        let mut slices = [IoSlice::new(&[]); PARTS];
         let mut count = 0;
         for part in parts.iter().filter(|part| !part.is_empty()) {
             slices[count] = IoSlice::new(part);

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{LINGER, WRITES, Worker};
+use super::{LINGER, Turn, WRITES, Worker};
 use crate::delivery::chunk::{self, Unwritten};
 use crate::delivery::client::State;
 use crate::delivery::sockets::{Sockets, Token, number};
-use crate::stream::subscription::Step;
+use crate::stream::subscription::{Step, Subscription};
 
 impl<S: Sockets> Worker<S> {
     /// Steps a client that is not parked, as far as its socket takes bytes.
@@ -30,25 +30,28 @@ impl<S: Sockets> Worker<S> {
                         active.stalled_since = None;
                         if unwritten.advance(count) {
                             active.unwritten = None;
+                            continue;
                         }
+                        // It is full: it would refuse the rest.
                     }
                     // Nothing tells when it can be repeated, so it is now.
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let since = *active.stalled_since.get_or_insert(now);
-                        let until = since + client.guard.write_timeout();
-                        self.call_at(slot, until);
-                        return;
-                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return self.fail(token.slot, &error),
                 }
-                continue;
+                let since = *active.stalled_since.get_or_insert(now);
+                let until = since + client.guard.write_timeout();
+                self.call_at(slot, until);
+                return;
             }
             if active.is_ending {
                 return self.end(slot, now);
             }
             match active.subscription.step(now) {
-                Step::Send(bytes) => active.unwritten = Some(Unwritten::chunk(bytes)),
+                Step::Send(bytes) => {
+                    let chunk = gather(bytes, &mut active.subscription, now);
+                    active.unwritten = Some(chunk);
+                }
                 Step::Yield => break,
                 Step::End => {
                     let last = Bytes::from_static(chunk::LAST);
@@ -130,6 +133,21 @@ impl<S: Sockets> Worker<S> {
         }
         self.call_at(slot, until);
     }
+}
+
+/// A chunk of these bytes, and of what follows where they are few: a write costs as much as copying some KiB.
+fn gather(bytes: Bytes, subscription: &mut Subscription, now: Instant) -> Unwritten {
+    let mut chunk = Unwritten::chunk(bytes);
+    let turn = Turn::begin();
+    // A step may have looked through many rows for a few.
+    while chunk.takes_more() && !turn.is_over() {
+        match subscription.step(now) {
+            Step::Send(bytes) => chunk.add(bytes),
+            // Stepped again, it says so again or goes on.
+            Step::Wait(_) | Step::Yield | Step::End => break,
+        }
+    }
+    chunk
 }
 
 fn is_to_be_repeated(error: &io::Error) -> bool {
