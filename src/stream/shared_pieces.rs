@@ -8,6 +8,7 @@
 //! All pieces of a table are freed when the last of these readers lets go of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::log::Sequence;
-use super::pieces::{self, AMPLE, PIECE, SMALL_PIECE};
+use super::pieces::{AMPLE, PIECE, SMALL_PIECE};
 use super::position::Position;
 use super::truncation::LogEpochs;
 
@@ -26,9 +27,12 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(2);
 /// Most bytes of the pieces of one table.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes in pieces of all streams, including those that clients have not taken, up to which more are kept: below
-/// [`AMPLE`], so that kept pieces alone never make the pieces of other readers small.
+/// Most bytes of the pieces of all tables: below [`AMPLE`], so that kept pieces alone never make the pieces of other readers
+/// small. What clients hold beside them is no reason to keep less: they would hold more, each a copy of its own.
 const MOST_BYTES_OF_ALL: usize = AMPLE / 4 * 3;
+
+/// Bytes of the pieces of all tables.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// Most readers at one row whose positions differ, each with its own piece. They differ where the last row of a partition
 /// has moved after some readers had read it.
@@ -153,6 +157,12 @@ impl PiecesInUse {
     }
 }
 
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        self.subtract(self.cost);
+    }
+}
+
 impl SharedPieces {
     /// The piece of a reader whose scan is at a row and a position, and ends at another row; or what it has to write
     /// itself.
@@ -220,17 +230,19 @@ impl SharedPieces {
                 same.last_use = pieces.clock;
                 return same.bytes.clone();
             }
-            pieces.cost += variant.cost();
+            let cost = variant.cost();
             range.variants.push(variant);
             if range.variants.len() > MOST_VARIANTS {
-                pieces.cost -= range.variants.remove(0).cost();
+                let oldest = range.variants.remove(0);
+                pieces.subtract(oldest.cost());
             }
+            pieces.add(cost);
         } else {
-            pieces.cost += variant.cost();
+            pieces.add(variant.cost());
             new.variants.push(variant);
             pieces.ranges.insert(start, new);
         }
-        let others = pieces::held().saturating_sub(pieces.cost);
+        let others = KEPT.load(Ordering::Relaxed).saturating_sub(pieces.cost);
         let most = MOST_BYTES_OF_ALL.saturating_sub(others).clamp(PIECE, MOST_BYTES);
         while pieces.cost > most && pieces.drop_least_recently_used() {}
         bytes
@@ -268,9 +280,19 @@ impl Range {
 }
 
 impl Pieces {
+    fn add(&mut self, cost: usize) {
+        self.cost += cost;
+        KEPT.fetch_add(cost, Ordering::Relaxed);
+    }
+
+    fn subtract(&mut self, cost: usize) {
+        self.cost -= cost;
+        KEPT.fetch_sub(cost, Ordering::Relaxed);
+    }
+
     fn drop_range(&mut self, start: Sequence) {
         if let Some(range) = self.ranges.remove(&start) {
-            self.cost -= range.cost();
+            self.subtract(range.cost());
         }
     }
 

@@ -360,3 +360,47 @@ fn the_pieces_of_a_table_are_bounded() {
     let (&first, _) = pieces.ranges.first_key_value().expect("some");
     assert!(first > 1000, "the oldest are dropped: {first}");
 }
+
+#[test]
+fn readers_share_rows_that_move_although_clients_hold_much() {
+    const ROWS: u32 = 6000;
+    const READERS: usize = 60;
+    // As of clients that do not read.
+    let _held: Vec<Bytes> = (0..AMPLE / PIECE)
+        .map(|_| super::super::pieces::count(vec![0; PIECE]))
+        .collect();
+    let mut tables = table_of(ROWS);
+    let mut readers: Vec<Scan> = Vec::new();
+    let (mut joined, mut shared, mut written) = (0, 0, 0);
+    let mut random = 1_u64;
+    let mut below = |most: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(random >> 33).expect("31 bits") % most
+    };
+    while joined < READERS || !readers.is_empty() {
+        if joined < READERS {
+            readers.push(tables.reader(1, 0));
+            joined += 1;
+        }
+        let key = below(ROWS as usize);
+        tables.write(0, u32::try_from(key).expect("few"), Some(80));
+        for _ in 0..16.min(readers.len()) {
+            let reader = below(readers.len());
+            let scan = &mut readers[reader];
+            let is_found = scan.pieces.as_ref().is_some_and(|pieces| {
+                let found = pieces.find((scan.cursor, scan.until), &scan.position, None);
+                found.is_ok()
+            });
+            shared += usize::from(is_found);
+            written += usize::from(!is_found);
+            let (_, may_have_more, _) = tables.piece(scan, PIECE);
+            if !may_have_more {
+                readers.swap_remove(reader);
+            }
+            if readers.is_empty() {
+                break;
+            }
+        }
+    }
+    assert!(shared > written, "{shared} shared, {written} written");
+}
