@@ -1,10 +1,14 @@
 //! Which version of HTTP a connection without TLS speaks, where both are served: a client of HTTP/2 begins with the
 //! preface (RFC 9113, section 3.4), which no request of HTTP/1.1 resembles.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::timeout;
 
 /// The first bytes of a client of HTTP/2.
@@ -52,6 +56,27 @@ pub(super) async fn read_protocol(
     }
 }
 
+/// Most bytes that [`read_start`] returns: a request of a browser is shorter, mostly.
+const START: usize = 1024;
+
+/// Reads the first bytes that come within `idle`; none at the end, `None` if nothing comes.
+///
+/// # Errors
+/// When the socket fails.
+pub(super) async fn read_start(
+    socket: &mut (impl AsyncRead + Unpin),
+    idle: Duration,
+) -> io::Result<Option<Vec<u8>>> {
+    let read = poll_fn(|cx| {
+        // Not a part of the future, which exists for as long as the client is silent.
+        let mut start = [MaybeUninit::uninit(); START];
+        let mut start = ReadBuf::uninit(&mut start);
+        ready!(Pin::new(&mut *socket).poll_read(cx, &mut start))?;
+        Poll::Ready(Ok(start.filled().to_vec()))
+    });
+    timeout(idle, read).await.ok().transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,11 +121,29 @@ mod tests {
         let (_client, mut socket) = tokio::io::duplex(1024);
         let idle = read_protocol(&mut socket, IDLE, HEAD).await;
         assert_eq!(idle.expect("no error"), None);
+        let idle = read_start(&mut socket, IDLE).await;
+        assert_eq!(idle.expect("no error"), None);
         let (mut client, mut socket) = tokio::io::duplex(1024);
         client.write_all(&PREFACE[..5]).await.expect("space");
         let error = read_protocol(&mut socket, IDLE, HEAD)
             .await
             .expect_err("too slow");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_first_is_read_as_it_comes() {
+        let (mut client, mut socket) = tokio::io::duplex(2 * START);
+        client.write_all(b"GET").await.expect("space");
+        let start = read_start(&mut socket, IDLE).await.expect("no error");
+        assert_eq!(start.as_deref(), Some(&b"GET"[..]));
+        client.write_all(&[b'x'; START + 1]).await.expect("space");
+        let start = read_start(&mut socket, IDLE).await.expect("no error");
+        assert_eq!(start, Some(vec![b'x'; START]));
+        drop(client);
+        let rest = read_start(&mut socket, IDLE).await.expect("no error");
+        assert_eq!(rest.as_deref(), Some(&b"x"[..]));
+        let end = read_start(&mut socket, IDLE).await.expect("no error");
+        assert_eq!(end.as_deref(), Some(&b""[..]));
     }
 }

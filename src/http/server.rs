@@ -40,7 +40,7 @@ use super::not_found;
 use super::own_errors::MAX_HEAD;
 use super::peer::Peer;
 use super::prefixed::Prefixed;
-use super::protocol::{Protocol, read_protocol};
+use super::protocol::{Protocol, read_protocol, read_start};
 use super::router::Handler;
 use super::state::{AppState, RequestSettings};
 use super::timed_socket::TimedSocket;
@@ -279,12 +279,8 @@ impl Service {
         connection.hold_open(self.ending.clone());
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
-        let session = self.session(connection);
-        if self.connections.has_http2() {
-            tokio::spawn(session.distinguish(socket));
-        } else {
-            session.serve_http1(socket, Vec::new());
-        }
+        let has_http2 = self.connections.has_http2();
+        tokio::spawn(self.session(connection).distinguish(socket, has_http2));
     }
 
     /// Serves a connection with TLS.
@@ -340,13 +336,22 @@ struct Session {
 }
 
 impl Session {
-    /// Serves the protocol that the client begins with.
-    async fn distinguish<S>(mut self, mut socket: TimedSocket<S>)
+    /// Serves the protocol that the client begins with. Until it begins, the connection has no buffer of hyper's: many that
+    /// come at once would each fill its own.
+    async fn distinguish<S>(mut self, mut socket: TimedSocket<S>, has_http2: bool)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
+        let begin = async {
+            if has_http2 {
+                read_protocol(&mut socket, IDLE_TIMEOUT, HEAD_TIMEOUT).await
+            } else {
+                let start = read_start(&mut socket, IDLE_TIMEOUT).await?;
+                Ok(start.map(|start| (Protocol::Http1, start)))
+            }
+        };
         let read = tokio::select! {
-            read = read_protocol(&mut socket, IDLE_TIMEOUT, HEAD_TIMEOUT) => read,
+            read = begin => read,
             _ = self.ending.wait_for(|&is_ending| is_ending) => return,
         };
         match read {
