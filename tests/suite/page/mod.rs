@@ -189,6 +189,11 @@ impl Look {
             let answer = browser.devtools(command, parameters).await;
             answer.unwrap_or_else(|error| panic!("{command}: {error}"));
         }
+        // The page hears of another scheme when it is next drawn, before this callback (HTML standard, "update the
+        // rendering").
+        let drawn = "const [done] = arguments; requestAnimationFrame(() => done())";
+        let answer = browser.client.execute_async(drawn, Vec::new()).await;
+        answer.unwrap_or_else(|error| panic!("{drawn}: {error}"));
     }
 }
 
