@@ -165,8 +165,8 @@ fn search<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
         _ => None,
     };
     let is_scalar = |value: &&Value| !value.is_object() && !value.is_array();
-    get(&path.join(".")).filter(is_scalar).or_else(|| {
-        let (first, rest) = path.split_first()?;
-        search(get(first)?, rest)
-    })
+    let (first, rest) = path.split_first()?;
+    get(&path.join("."))
+        .filter(is_scalar)
+        .or_else(|| search(get(first)?, rest))
 }
