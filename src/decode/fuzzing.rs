@@ -4,12 +4,13 @@ use std::sync::{Arc, LazyLock};
 
 use serde::de::IgnoredAny;
 
+use super::json::MAX_BYTES;
 use super::{Decoder, Schema, SchemaId, SchemaKind, SchemaText, Step, Supplied};
 use crate::config::{AvroJson, DataFormat, Int64, StreamSettings, Timestamps};
 use crate::kafka::record::{Batch, Stamp};
 
-/// Most bytes that a decoded value may have: a documented bound, and what is written before it is noticed.
-const MOST: usize = 66 << 20;
+/// Most bytes that a decoded value may have: the bound, and what is written before it is noticed.
+const MOST: usize = MAX_BYTES + (2 << 20);
 
 /// Longer texts of schemas say no more: the cost is that of the compilers.
 const MAX_TEXT: usize = 4 * 1024;
