@@ -8,6 +8,7 @@ use super::chunk::Unwritten;
 use super::intake::Alarm;
 use super::new_client::Guard;
 use super::sockets::Token;
+use crate::stream::moment::Moment;
 use crate::stream::subscription::Subscription;
 use crate::stream::subscription::parked::Parked;
 
@@ -18,7 +19,7 @@ pub(super) struct Client<S> {
     pub(super) state: State<S>,
     /// The tick of the wheel at which it is called; [`NO_TIMER`] if none.
     pub(super) timer: u64,
-    pub(super) opened: Instant,
+    pub(super) opened: Moment,
     pub(super) generation: u32,
     /// Bytes that were read and dropped.
     pub(super) dropped: u32,

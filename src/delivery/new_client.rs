@@ -1,8 +1,9 @@
 //! A client as it is handed over.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::stream::moment::Moment;
 use crate::stream::subscription::Subscription;
 
 /// What a connection holds beside its socket: its part of limits and figures. Dropped when the socket is closed.
@@ -13,8 +14,8 @@ pub trait Guard: fmt::Debug + Send {
     /// The socket has taken no byte for too long, and is closed.
     fn timed_out(&mut self);
 
-    /// The stream has ended, though not yet the connection.
-    fn ended(&mut self, subscription: &Subscription);
+    /// The stream has ended that began at `opened`, though not yet the connection.
+    fn ended(&mut self, subscription: &Subscription, opened: Instant);
 }
 
 /// A client whose response has begun: the head is written, and nothing of the body.
@@ -26,11 +27,13 @@ pub struct NewClient<S> {
     pub subscription: Box<Subscription>,
     /// What it holds.
     pub guard: Box<dyn Guard>,
+    /// When the stream began.
+    pub opened: Moment,
 }
 
 impl<S> NewClient<S> {
     /// Closes a connection that nobody takes.
     pub(super) fn close(mut self) {
-        self.guard.ended(&self.subscription);
+        self.guard.ended(&self.subscription, self.opened.into());
     }
 }

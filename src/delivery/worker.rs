@@ -202,7 +202,7 @@ impl<S: Sockets> Worker<S> {
             guard: new.guard,
             state,
             timer: NO_TIMER,
-            opened: now,
+            opened: new.opened,
             generation: self.generation,
             dropped: 0,
             is_half_closed: false,
@@ -252,7 +252,7 @@ impl<S: Sockets> Worker<S> {
         }
         client.timer = NO_TIMER;
         if client.is_half_closed {
-            let until = client.opened + GRACE;
+            let until = Instant::from(client.opened) + GRACE;
             if now >= until {
                 return self.close(token.slot);
             }
@@ -293,7 +293,7 @@ impl<S: Sockets> Worker<S> {
         }
         if event.is_readable && self.read(slot) || event.is_half_closed {
             let client = &mut self.clients[slot];
-            let until = client.opened + GRACE;
+            let until = Instant::from(client.opened) + GRACE;
             if matches!(client.state, State::Ended { .. }) || now >= until {
                 return self.close(token.slot);
             }
@@ -348,7 +348,7 @@ impl<S: Sockets> Worker<S> {
         self.unpark(slot as usize, now);
         let mut client = self.clients.remove(slot as usize);
         if let State::Active(active) = &client.state {
-            client.guard.ended(&active.subscription);
+            client.guard.ended(&active.subscription, client.opened.into());
         }
         self.intake.client_left();
     }

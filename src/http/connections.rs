@@ -280,7 +280,8 @@ pub(super) struct Counted {
     is_stream: bool,
     /// Dropped with this, for which the listener waits.
     serving: OnceLock<watch::Receiver<bool>>,
-    closed_by: OnceLock<Limit>,
+    /// Two bytes, because every client has one. Locked when a limit closes the connection, and at its end.
+    closed_by: Mutex<Option<Limit>>,
 }
 
 impl Counted {
@@ -291,7 +292,7 @@ impl Counted {
             peer,
             is_stream,
             serving: OnceLock::new(),
-            closed_by: OnceLock::new(),
+            closed_by: Mutex::new(None),
         })
     }
 
@@ -306,14 +307,14 @@ impl Counted {
 
     /// Notes the limit that closes the connection; the first one counts.
     pub(super) fn close_by(&self, limit: Limit) {
-        let _ = self.closed_by.set(limit);
+        self.closed_by.lock().get_or_insert(limit);
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Some(limit) = self.closed_by.get() {
-            self.connections.count_end(self.peer, *limit);
+        if let Some(limit) = *self.closed_by.get_mut() {
+            self.connections.count_end(self.peer, limit);
         }
         if !self.is_stream {
             self.connections.open.fetch_sub(1, Ordering::Relaxed);
@@ -490,6 +491,6 @@ impl Connection {
     /// Whether the write timeout has closed it, or the connection that it is a stream of.
     pub(super) fn has_timed_out(&self) -> bool {
         let of = self.of.as_ref();
-        self.counted.closed_by.get() == Some(&Limit::WriteTimeout) || of.is_some_and(|of| of.has_timed_out())
+        *self.counted.closed_by.lock() == Some(Limit::WriteTimeout) || of.is_some_and(|of| of.has_timed_out())
     }
 }

@@ -29,6 +29,7 @@ use crate::stream::subscription::Subscription;
 pub(super) struct HandOver {
     /// Until it is handed over.
     stream: Option<(Box<Subscription>, Box<StreamGuard>)>,
+    opened: Instant,
     delivery: Arc<Delivery>,
 }
 
@@ -43,10 +44,10 @@ impl HandOver {
         let guard = StreamGuard {
             connection: Arc::clone(connection.counted()),
             permit: Some(permit),
-            opened: Instant::now(),
         };
         Self {
             stream: Some((Box::new(subscription), Box::new(guard))),
+            opened: Instant::now(),
             delivery,
         }
     }
@@ -56,7 +57,7 @@ impl Drop for HandOver {
     fn drop(&mut self) {
         // The connection has ended before it could be handed over.
         if let Some((subscription, mut guard)) = self.stream.take() {
-            guard.ended(&subscription);
+            guard.ended(&subscription, self.opened);
         }
     }
 }
@@ -70,6 +71,7 @@ impl Offer for HandOver {
                 socket,
                 subscription,
                 guard,
+                opened: self.opened.into(),
             });
         }
         Ok(())
@@ -109,7 +111,6 @@ pub(super) struct StreamGuard {
     connection: Arc<Counted>,
     /// Until the stream ends.
     permit: Option<Permit>,
-    opened: Instant,
 }
 
 impl Guard for StreamGuard {
@@ -121,9 +122,9 @@ impl Guard for StreamGuard {
         self.connection.close_by(Limit::WriteTimeout);
     }
 
-    fn ended(&mut self, subscription: &Subscription) {
+    fn ended(&mut self, subscription: &Subscription, opened: Instant) {
         if let Some(permit) = self.permit.take() {
-            log_end(subscription, self.connection.peer(), &permit, self.opened);
+            log_end(subscription, self.connection.peer(), &permit, opened);
         }
     }
 }

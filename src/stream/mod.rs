@@ -49,6 +49,7 @@ mod looks;
 mod lookup;
 mod lost;
 mod members;
+pub mod moment;
 mod noted;
 mod notice;
 mod path_index;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::live_settings::LiveSettings;
+use super::moment::Moment;
 
 /// A lifetime is shortened by up to this part of it, so that clients that came together do not all come back together.
 const LIFETIME_JITTER: f64 = 0.1;
@@ -50,10 +51,10 @@ pub(super) enum Due {
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     checkpoints: Checkpoints,
-    keepalive_at: Instant,
-    heartbeat_at: Option<Instant>,
-    checkpoint_at: Option<Instant>,
-    ends_at: Option<Instant>,
+    keepalive_at: Moment,
+    heartbeat_at: Option<Moment>,
+    checkpoint_at: Option<Moment>,
+    ends_at: Option<Moment>,
 }
 
 impl Schedule {
@@ -62,16 +63,16 @@ impl Schedule {
         let has_checkpoints = checkpoints != Checkpoints::None;
         Self {
             checkpoints,
-            keepalive_at: now + live_settings.pace.keepalive,
-            heartbeat_at: live_settings.heartbeat.map(|interval| now + interval),
-            checkpoint_at: has_checkpoints.then(|| now + checkpoints.interval(live_settings)),
+            keepalive_at: (now + live_settings.pace.keepalive).into(),
+            heartbeat_at: live_settings.heartbeat.map(|interval| (now + interval).into()),
+            checkpoint_at: has_checkpoints.then(|| (now + checkpoints.interval(live_settings)).into()),
             ends_at: end_of_life(now, live_settings),
         }
     }
 
     /// Takes over the deadlines of the schedule before, of the same connection to another stream.
     pub(super) fn continue_from(&mut self, before: &Self, has_same_lifetime: bool) {
-        self.keepalive_at = self.keepalive_at.min(before.keepalive_at);
+        self.keepalive_at = self.keepalive_at().min(before.keepalive_at()).into();
         if has_same_lifetime {
             self.ends_at = before.ends_at;
         }
@@ -80,10 +81,10 @@ impl Schedule {
     /// Applies changed settings. What has not changed keeps its deadline.
     pub(super) fn apply(&mut self, now: Instant, before: &LiveSettings, live_settings: &LiveSettings) {
         if live_settings.pace.keepalive != before.pace.keepalive {
-            self.keepalive_at = now + live_settings.pace.keepalive;
+            self.keep_alive(now, live_settings);
         }
         if live_settings.heartbeat != before.heartbeat {
-            self.heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
+            self.heartbeat_at = live_settings.heartbeat.map(|interval| (now + interval).into());
         }
         if live_settings.pace.max_lifetime != before.pace.max_lifetime {
             self.ends_at = end_of_life(now, live_settings);
@@ -92,55 +93,64 @@ impl Schedule {
 
     /// Something was sent, with or without the reader's position.
     pub(super) fn sent(&mut self, now: Instant, live_settings: &LiveSettings) {
-        self.keepalive_at = now + live_settings.pace.keepalive;
+        self.keep_alive(now, live_settings);
         if let Some(checkpoint_at) = &mut self.checkpoint_at {
-            *checkpoint_at = now + self.checkpoints.interval(live_settings);
+            *checkpoint_at = (now + self.checkpoints.interval(live_settings)).into();
         }
     }
 
     /// Whether the connection has lasted as long as it may.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.ends_at.is_some_and(|end| now >= end)
+        self.ends_at.is_some_and(|end| now >= Instant::from(end))
     }
 
     /// The action that is due at `now` at a reader that has nothing to read; it is scheduled again. `has_begun` says
     /// whether the reader has a position.
     pub(super) fn due(&mut self, now: Instant, live_settings: &LiveSettings, has_begun: bool) -> Due {
-        if let Some(due) = self.heartbeat_at.filter(|due| now >= *due) {
+        if let Some(due) = self.heartbeat_at.map(Instant::from).filter(|due| now >= *due) {
             // Late by more than an interval (a stalled socket, a suspended machine): skip, not burst.
             let interval = live_settings.heartbeat.unwrap_or_default();
             let next = due + interval;
-            self.heartbeat_at = Some(if next > now { next } else { now + interval });
+            let next = if next > now { next } else { now + interval };
+            self.heartbeat_at = Some(next.into());
             return Due::Heartbeat;
         }
         if self.is_checkpoint_due(now, live_settings, has_begun) {
             return Due::Checkpoint;
         }
-        if now >= self.keepalive_at {
+        if now >= self.keepalive_at() {
             // It carries no position, so a checkpoint is not due later for it.
             self.keep_alive(now, live_settings);
             return Due::Keepalive;
         }
         let due = [self.heartbeat_at, self.next_checkpoint(has_begun), self.ends_at];
-        let others = due.into_iter().flatten();
-        Due::Nothing(others.fold(self.keepalive_at, Instant::min))
+        let others = due.into_iter().flatten().map(Instant::from);
+        Due::Nothing(others.fold(self.keepalive_at(), Instant::min))
     }
 
     /// When something is due at a reader that has begun.
     pub(super) fn until(&self) -> Instant {
-        let due = [self.heartbeat_at, self.checkpoint_at, self.ends_at];
-        due.into_iter().flatten().fold(self.keepalive_at, Instant::min)
+        self.others().fold(self.keepalive_at(), Instant::min)
     }
 
     /// Whether of what is due at `now` there is nothing but a keepalive.
     pub(super) fn is_only_keepalive(&self, now: Instant) -> bool {
+        now >= self.keepalive_at() && self.others().all(|due| now < due)
+    }
+
+    fn keepalive_at(&self) -> Instant {
+        self.keepalive_at.into()
+    }
+
+    /// When anything but a keepalive is due at a reader that has begun.
+    fn others(&self) -> impl Iterator<Item = Instant> {
         let due = [self.heartbeat_at, self.checkpoint_at, self.ends_at];
-        now >= self.keepalive_at && due.into_iter().flatten().all(|due| now < due)
+        due.into_iter().flatten().map(Instant::from)
     }
 
     /// A keepalive is sent: the next one is scheduled.
     pub(super) fn keep_alive(&mut self, now: Instant, live_settings: &LiveSettings) {
-        self.keepalive_at = now + live_settings.pace.keepalive;
+        self.keepalive_at = (now + live_settings.pace.keepalive).into();
     }
 
     /// Whether a checkpoint is due at `now`; if so, the next one is scheduled.
@@ -150,23 +160,26 @@ impl Schedule {
         live_settings: &LiveSettings,
         has_begun: bool,
     ) -> bool {
-        let is_due = self.next_checkpoint(has_begun).is_some_and(|due| now >= due);
+        let is_due = self
+            .next_checkpoint(has_begun)
+            .is_some_and(|due| now >= Instant::from(due));
         if is_due {
-            self.checkpoint_at = Some(now + self.checkpoints.interval(live_settings));
+            self.checkpoint_at = Some((now + self.checkpoints.interval(live_settings)).into());
         }
         is_due
     }
 
-    fn next_checkpoint(&self, has_begun: bool) -> Option<Instant> {
+    fn next_checkpoint(&self, has_begun: bool) -> Option<Moment> {
         self.checkpoint_at
             .filter(|_| has_begun || self.checkpoints == Checkpoints::Filtered)
     }
 }
 
 /// When a connection's time is over, if it has one.
-fn end_of_life(now: Instant, live_settings: &LiveSettings) -> Option<Instant> {
+fn end_of_life(now: Instant, live_settings: &LiveSettings) -> Option<Moment> {
     let lifetime = live_settings.pace.max_lifetime;
-    (!lifetime.is_zero()).then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)))
+    let shortened = || lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0));
+    (!lifetime.is_zero()).then(|| (now + shortened()).into())
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl<S: Sockets> Worker<S> {
         let client = &mut self.clients[slot];
         let until = now + LINGER;
         if let State::Active(active) = std::mem::replace(&mut client.state, State::Ended { until }) {
-            client.guard.ended(&active.subscription);
+            client.guard.ended(&active.subscription, client.opened.into());
         }
         self.sockets.shut_down(&client.socket);
         let is_half_closed = client.is_half_closed;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -73,7 +73,7 @@ impl Guard for SimGuard {
         self.seen.timed_out.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn ended(&mut self, subscription: &Subscription) {
+    fn ended(&mut self, subscription: &Subscription, _: Instant) {
         self.seen.ended.fetch_add(1, Ordering::Relaxed);
         *self.seen.departure.lock() = Some(subscription.departure());
     }
@@ -162,6 +162,7 @@ impl SimClient {
             socket,
             subscription,
             guard,
+            opened: clock::now().into(),
         };
         let client = Self {
             number,
