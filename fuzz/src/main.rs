@@ -4,10 +4,11 @@
 #![no_main]
 
 use std::process::exit;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use kafka_sse_bridge::fuzzing::TARGETS;
 use libfuzzer_sys::fuzz_target;
+use signal_hook::consts::SIGPIPE;
 
 /// Names the target.
 const VARIABLE: &str = "KAFKA_SSE_BRIDGE_FUZZ";
@@ -23,6 +24,8 @@ fn chosen() -> fn(&[u8]) {
         }
         exit(64);
     };
+    // As in a program whose `main` is Rust's: a write to a socket whose peer is gone is an error, and ends nothing.
+    signal_hook::flag::register(SIGPIPE, Arc::default()).expect("a handler");
     target.run
 }
 
