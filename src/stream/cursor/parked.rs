@@ -18,11 +18,27 @@ use crate::stream::throttle::Release;
 pub(in crate::stream) struct ParkedCursor {
     /// The record that it reads next.
     pub(in crate::stream) next: Sequence,
-    /// The id before that, until a batch is sent that has its own.
-    pub(in crate::stream) last: Option<Box<Bytes>>,
     flow: Flow,
+    /// Nothing with most readers.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Rare {
+    /// The id before the next record, until a batch is sent that has its own.
+    last: Option<Bytes>,
     start: Option<Start>,
     since: Option<i64>,
+}
+
+impl ParkedCursor {
+    /// A batch was sent that ends before `next`.
+    pub(in crate::stream) fn sent(&mut self, next: Sequence) {
+        self.next = next;
+        if let Some(rare) = &mut self.rare {
+            rare.last = None;
+        }
+    }
 }
 
 impl Cursor {
@@ -41,12 +57,15 @@ impl Cursor {
 
     /// The cursor, reduced, if it [can be](Self::parks_at).
     pub(in crate::stream) fn park(&self) -> Option<ParkedCursor> {
-        Some(ParkedCursor {
-            next: self.parks_at()?,
-            last: self.reader.last.clone().map(Box::new),
-            flow: self.flow,
+        let rare = Rare {
+            last: self.reader.last.clone(),
             start: self.start,
             since: self.since,
+        };
+        Some(ParkedCursor {
+            next: self.parks_at()?,
+            flow: self.flow,
+            rare: (rare != Rare::default()).then(|| Box::new(rare)),
         })
     }
 
@@ -58,7 +77,11 @@ impl Cursor {
         known: Option<&Bytes>,
     ) -> Self {
         let in_log = || stream.read().log.id_before(parked.next);
-        let own = parked.last.map(|last| *last);
+        let Rare {
+            last: own,
+            start,
+            since,
+        } = parked.rare.map(|rare| *rare).unwrap_or_default();
         let last =
             (lag == Lag::Replay).then(|| own.or_else(|| known.cloned()).or_else(in_log).unwrap_or_default());
         Self {
@@ -72,8 +95,8 @@ impl Cursor {
                 kept: None,
             },
             flow: parked.flow,
-            start: parked.start,
-            since: parked.since,
+            start,
+            since,
             request: None,
             announcements: Announcements::default(),
             // Without a filter no record ends what another one of its key showed, so none that is forgotten matters.

@@ -154,8 +154,7 @@ impl Parked {
 
     /// It was sent a batch that begins where it stands.
     pub fn sent(&mut self, batch: &Batch, now: Instant, head: &Head) {
-        self.cursor.next = batch.next;
-        self.cursor.last = None;
+        self.cursor.sent(batch.next);
         self.delivered += batch.count;
         self.schedule.sent(now, &head.live_settings);
     }
