@@ -70,7 +70,7 @@ const BYTES_PER_UPDATE: u64 = 8;
 /// Most WINDOW_UPDATE frames that are saved up by what was written.
 const MOST_UPDATES: u32 = 200_000;
 
-/// Resets in a moment by which a request that is one too many is taken for a rapid reset: half of those after which the crate
+/// Resets in two seconds by which a request that is one too many is taken for a rapid reset: half of those after which the crate
 /// h2 closes the connection, as it may not have read as far as this counts.
 const RAPID: u32 = 10;
 
@@ -94,6 +94,8 @@ pub(super) struct Meter {
     filled: Instant,
     /// Bytes written that were not yet made into updates.
     written: u64,
+    /// Resets in the second before, of those in which frames came, and in this one.
+    resets: [u32; 2],
     /// The last frame that began.
     last: u8,
 }
@@ -109,6 +111,7 @@ impl Meter {
             max_streams,
             filled: now,
             written: 0,
+            resets: [0; 2],
             last: u8::MAX,
         }
     }
@@ -148,6 +151,9 @@ impl Meter {
     fn count(&mut self, kind: u8) -> Result<(), Flood> {
         self.last = kind;
         let kind = Flood::of_frame(kind);
+        if kind == Flood::Reset {
+            self.resets[1] += 1;
+        }
         let left = &mut self.left[kind as usize];
         *left = left.checked_sub(1).ok_or(kind)?;
         Ok(())
@@ -157,7 +163,7 @@ impl Meter {
     /// read all frames that were counted.
     pub(super) fn suspect(&self) -> Flood {
         let last = Flood::of_frame(self.last);
-        let resets = Flood::Reset.allowance(self.max_streams).0 - self.left[Flood::Reset as usize];
+        let resets: u32 = self.resets.iter().sum();
         if last == Flood::Head && self.last != CONTINUATION && resets >= RAPID {
             return Flood::Reset;
         }
@@ -173,6 +179,9 @@ impl Meter {
             return;
         }
         self.filled += Duration::from_secs(seconds);
+        if seconds > 0 {
+            self.resets = [self.resets[1], 0];
+        }
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         for kind in Flood::ALL {
             let (burst, rate) = kind.allowance(self.max_streams);
@@ -286,6 +295,19 @@ mod tests {
                 }
             }
             assert_eq!(meter.suspect(), expected, "{kinds:?}");
+        }
+        // On a machine that does much else the request may be read seconds later; those after it have nothing to do with it.
+        let mut meter = meter(now);
+        meter
+            .read(&frame(3, b"").repeat(RAPID as usize), now)
+            .expect("few");
+        for (seconds, expected) in [(1, Flood::Reset), (60, Flood::Reset), (61, Flood::Head)] {
+            let later = now + Duration::from_secs(seconds);
+            if seconds == 60 {
+                meter.resets = [0, RAPID];
+            }
+            meter.read(&frame(1, b""), later).expect("few");
+            assert_eq!(meter.suspect(), expected, "after {seconds} s");
         }
     }
 }
