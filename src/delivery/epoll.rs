@@ -96,11 +96,11 @@ impl Sockets for Epoll {
 
     fn send_to_all(
         &mut self,
-        sockets: &[&OwnedFd],
+        sockets: &[(u32, &OwnedFd)],
         bytes: &[u8],
         failed: &mut Vec<(usize, io::Result<usize>)>,
     ) {
-        for (place, socket) in sockets.iter().enumerate() {
+        for (place, (_, socket)) in sockets.iter().enumerate() {
             match send(socket, bytes, SEND) {
                 Ok(count) if count == bytes.len() => {}
                 Ok(count) => failed.push((place, Ok(count))),

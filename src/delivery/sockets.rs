@@ -65,17 +65,20 @@ pub(super) trait Sockets {
     /// Reports events of a socket from now on, and what is possible already.
     fn register(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
 
+    /// Forgets a socket that is about to be dropped, by the slot of its token.
+    fn unregister(&mut self, _slot: u32) {}
+
     /// Waits for events, at most for `timeout`.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
     /// Writes parts one after the other, as many bytes as the socket takes.
     fn send(&mut self, socket: &Self::Socket, parts: &[&[u8]]) -> io::Result<usize>;
 
-    /// Writes the same bytes to many sockets. `failed` gets the place of each that has not taken all of them, with the
+    /// Writes the same bytes to many sockets, each with the slot of its token. `failed` gets the place of each that has not taken all of them, with the
     /// number of bytes that it took or its error.
     fn send_to_all(
         &mut self,
-        sockets: &[&Self::Socket],
+        sockets: &[(u32, &Self::Socket)],
         bytes: &[u8],
         failed: &mut Vec<(usize, io::Result<usize>)>,
     );

@@ -196,7 +196,7 @@ mod tests {
             Ok(0)
         }
 
-        fn send_to_all(&mut self, _: &[&()], _: &[u8], _: &mut Vec<(usize, io::Result<usize>)>) {}
+        fn send_to_all(&mut self, _: &[(u32, &())], _: &[u8], _: &mut Vec<(usize, io::Result<usize>)>) {}
 
         fn receive(&mut self, (): &(), _: &mut [u8]) -> io::Result<usize> {
             Ok(0)

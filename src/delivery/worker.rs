@@ -346,6 +346,7 @@ impl<S: Sockets> Worker<S> {
     fn close(&mut self, slot: u32) {
         let now = self.sockets.now();
         self.unpark(slot as usize, now);
+        self.sockets.unregister(slot);
         let mut client = self.clients.remove(slot as usize);
         if let State::Active(active) = &client.state {
             client.guard.ended(&active.subscription, client.opened.into());

@@ -111,7 +111,12 @@ fn pair(family: Family, kind: Kind) -> Pair {
 /// Writes to all, and checks that each peer gets as many bytes as are reported.
 fn write(sockets: &mut impl Sockets<Socket = OwnedFd>, pairs: Vec<Pair>, message: &[u8]) -> Vec<Outcome> {
     let mut failed = Vec::new();
-    let all: Vec<&OwnedFd> = pairs.iter().map(|pair| &pair.socket).collect();
+    // The ring knows every second of them.
+    for (slot, pair) in (0..).zip(&pairs).step_by(2) {
+        let token = Token { slot, generation: 0 };
+        sockets.register(&pair.socket, token).expect("a registration");
+    }
+    let all: Vec<(u32, &OwnedFd)> = (0..).zip(pairs.iter().map(|pair| &pair.socket)).collect();
     sockets.send_to_all(&all, message, &mut failed);
     let mut outcomes = vec![None; pairs.len()];
     for (place, result) in failed {
@@ -125,6 +130,9 @@ fn write(sockets: &mut impl Sockets<Socket = OwnedFd>, pairs: Vec<Pair>, message
             None,
             "socket {place} fails twice"
         );
+    }
+    for (slot, _) in (0..).zip(&pairs) {
+        sockets.unregister(slot);
     }
     let check = |(pair, outcome): (Pair, Option<(Outcome, usize)>)| {
         let (outcome, count) = outcome.unwrap_or((Outcome::All, message.len()));

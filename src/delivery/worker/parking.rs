@@ -203,9 +203,9 @@ impl<S: Sockets> Worker<S> {
             matches!(&client.state, State::Parked { parked, .. } if parked.next() == batch.from)
         };
         let (standing, others): (Vec<u32>, Vec<u32>) = members.iter().partition(stands);
-        let sockets: Vec<&S::Socket> = standing
+        let sockets: Vec<(u32, &S::Socket)> = standing
             .iter()
-            .map(|slot| &self.clients[*slot as usize].socket)
+            .map(|slot| (*slot, &self.clients[*slot as usize].socket))
             .collect();
         let mut failed = std::mem::take(&mut self.failed);
         self.sockets.send_to_all(&sockets, chunk, &mut failed);

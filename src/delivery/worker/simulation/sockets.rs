@@ -72,6 +72,8 @@ pub(super) struct Peer {
     /// When the socket last took a byte.
     pub(super) took_at: Option<Instant>,
     token: Option<Token>,
+    /// Whether it is to be unregistered before it is dropped.
+    is_registered: bool,
     /// Whether the socket has refused bytes since its last event: there is one when it takes bytes again.
     wants_room: bool,
 }
@@ -99,7 +101,11 @@ pub(super) struct SimSocket {
 
 impl Drop for SimSocket {
     fn drop(&mut self) {
-        self.network.lock().peers[self.number].drops += 1;
+        let peer = &mut self.network.lock().peers[self.number];
+        peer.drops += 1;
+        if !std::thread::panicking() {
+            assert!(!peer.is_registered, "a socket is dropped that is registered");
+        }
     }
 }
 
@@ -276,6 +282,7 @@ impl Sockets for SimSockets {
         assert!(!net.tokens.contains(&token), "a token is given away twice");
         net.tokens.push(token);
         net.peers[socket.number].token = Some(token);
+        net.peers[socket.number].is_registered = true;
         // What is possible already.
         let (is_failed, is_readable, is_half_closed) = {
             let peer = &net.peers[socket.number];
@@ -292,6 +299,16 @@ impl Sockets for SimSockets {
             event.is_closed = is_failed;
         });
         Ok(())
+    }
+
+    fn unregister(&mut self, slot: u32) {
+        let mut net = self.0.lock();
+        let is_in_slot = |peer: &&mut Peer| {
+            peer.drops == 0 && peer.is_registered && peer.token.is_some_and(|token| token.slot == slot)
+        };
+        if let Some(peer) = net.peers.iter_mut().find(is_in_slot) {
+            peer.is_registered = false;
+        }
     }
 
     fn wait(&mut self, _: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
@@ -338,12 +355,14 @@ impl Sockets for SimSockets {
 
     fn send_to_all(
         &mut self,
-        sockets: &[&SimSocket],
+        sockets: &[(u32, &SimSocket)],
         bytes: &[u8],
         failed: &mut Vec<(usize, io::Result<usize>)>,
     ) {
         let mut net = self.0.lock();
-        for (place, socket) in sockets.iter().enumerate() {
+        for (place, (slot, socket)) in sockets.iter().enumerate() {
+            let token = net.peers[socket.number].token;
+            assert_eq!(token.map(|token| token.slot), Some(*slot), "the slot of another");
             match net.take(socket.number, &[bytes]) {
                 Ok(count) if count == bytes.len() => {}
                 other => failed.push((place, other)),
