@@ -11,6 +11,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use warp::reply::{Reply, Response};
 
 use super::base_path::{NotBelow, fold_slashes};
@@ -63,6 +65,10 @@ const MOST_UNSENT: u32 = 32 * 1024;
 
 /// Pause in accepting while no descriptor is left, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a listener that ends waits for the first bytes of a connection: they may have arrived already, and closing the socket
+/// with them unread would reset it.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Stops a listener and its connections. It is dropped once the listener accepts no more, which the holder of the switch
 /// can wait for.
@@ -342,17 +348,25 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
-        let begin = async {
-            if has_http2 {
-                read_protocol(&mut socket, IDLE_TIMEOUT, HEAD_TIMEOUT).await
-            } else {
-                let start = read_start(&mut socket, IDLE_TIMEOUT).await?;
-                Ok(start.map(|start| (Protocol::Http1, start)))
+        let read = {
+            let begin = async {
+                if has_http2 {
+                    read_protocol(&mut socket, IDLE_TIMEOUT, HEAD_TIMEOUT).await
+                } else {
+                    let start = read_start(&mut socket, IDLE_TIMEOUT).await?;
+                    Ok(start.map(|start| (Protocol::Http1, start)))
+                }
+            };
+            let mut begin = pin!(begin);
+            let ending = async { self.ending.wait_for(|&is_ending| is_ending).await.map(|_| ()) };
+            tokio::select! {
+                biased;
+                read = &mut begin => read,
+                _ = ending => match timeout(GRACE, begin).await {
+                    Ok(read) => read,
+                    Err(_) => return,
+                },
             }
-        };
-        let read = tokio::select! {
-            read = begin => read,
-            _ = self.ending.wait_for(|&is_ending| is_ending) => return,
         };
         match read {
             Ok(Some((Protocol::Http1, start))) => self.serve_http1(socket, start),

@@ -263,7 +263,9 @@ fn a_shutdown_says_goodbye_and_goaway() {
         for _ in 0..3 {
             streams.push(open(&mut client, "/events?start=live").await);
         }
-        let (_idle, idle_connection) = connect(&daemon, 65_535).await;
+        let (mut idle, idle_connection) = connect(&daemon, 65_535).await;
+        // Until it is accepted, the end of the listener resets it.
+        drop(open(&mut idle, "/health/live").await);
         daemon.signal(Signal::TERM);
         for stream in &mut streams {
             let read = read_until(stream, "event: goodbye").await;
