@@ -5,14 +5,13 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connections::{Connection, Limit};
 use super::flood::{Flood, Meter};
-use super::linger::Linger;
 
 /// The transport of a connection of HTTP/2, which ends when its client sends a flood.
 #[derive(Debug)]
@@ -21,8 +20,6 @@ pub(super) struct Frames<T> {
     connection: Arc<Connection>,
     meter: Meter,
     suspect: Arc<Suspect>,
-    /// Once the daemon's side is closed.
-    linger: Option<Linger>,
 }
 
 /// The flood that explains a connection closed now.
@@ -49,7 +46,6 @@ impl<T> Frames<T> {
             connection,
             meter: Meter::new(max_streams, Instant::now()),
             suspect,
-            linger: None,
         }
     }
 
@@ -92,7 +88,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.note(written)
@@ -116,18 +112,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let linger = match &mut this.linger {
-            Some(linger) => linger,
-            none => {
-                ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
-                none.insert(Linger::new())
-            }
-        };
-        // Windows that are opened, pings, answers to settings.
-        let transport = &mut this.transport;
-        linger
-            .poll(cx, |cx, buffer| Pin::new(&mut *transport).poll_read(cx, buffer))
-            .map(Ok)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }

@@ -52,7 +52,6 @@ mod html;
 mod http1;
 mod http2;
 pub(crate) mod limits;
-mod linger;
 pub mod listener;
 mod metrics;
 mod ndjson;
