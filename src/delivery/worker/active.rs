@@ -17,6 +17,8 @@ impl<S: Sockets> Worker<S> {
         let Some(slot) = self.slot_of(token) else {
             return;
         };
+        // What came behind the chunk that is written.
+        let mut next = None;
         for _ in 0..WRITES {
             let client = &mut self.clients[slot];
             let State::Active(active) = &mut client.state else {
@@ -47,10 +49,12 @@ impl<S: Sockets> Worker<S> {
             if active.is_ending {
                 return self.end(slot, now);
             }
-            match active.subscription.step(now) {
+            let step = next.take();
+            match step.unwrap_or_else(|| active.subscription.step(now)) {
                 Step::Send(bytes) => {
-                    let chunk = gather(bytes, &mut active.subscription, now);
+                    let (chunk, step) = gather(bytes, &mut active.subscription, now);
                     active.unwritten = Some(chunk);
+                    next = step;
                 }
                 Step::Yield => break,
                 Step::End => {
@@ -135,19 +139,19 @@ impl<S: Sockets> Worker<S> {
     }
 }
 
-/// A chunk of these bytes, and of what follows where they are few: a write costs as much as copying some KiB.
-fn gather(bytes: Bytes, subscription: &mut Subscription, now: Instant) -> Unwritten {
+/// A chunk of these bytes, and of what follows where they are few: a write costs as much as copying some KiB. With the step
+/// behind that; stepped again instead, the subscription says the same or goes on.
+fn gather(bytes: Bytes, subscription: &mut Subscription, now: Instant) -> (Unwritten, Option<Step>) {
     let mut chunk = Unwritten::chunk(bytes);
     let turn = Turn::begin();
     // A step may have looked through many rows for a few.
     while chunk.takes_more() && !turn.is_over() {
         match subscription.step(now) {
             Step::Send(bytes) => chunk.add(bytes),
-            // Stepped again, it says so again or goes on.
-            Step::Wait(_) | Step::Yield | Step::End => break,
+            step => return (chunk, Some(step)),
         }
     }
-    chunk
+    (chunk, None)
 }
 
 fn is_to_be_repeated(error: &io::Error) -> bool {
