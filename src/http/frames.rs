@@ -5,13 +5,17 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connections::{Connection, Limit};
 use super::flood::{Flood, Meter};
+use super::linger::Linger;
+
+/// How many bytes are still read of a connection that has ended.
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// The transport of a connection of HTTP/2, which ends when its client sends a flood.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Frames<T> {
     connection: Arc<Connection>,
     meter: Meter,
     suspect: Arc<Suspect>,
+    /// Once the daemon's side is closed.
+    linger: Option<Linger>,
 }
 
 /// The flood that explains a connection closed now.
@@ -46,6 +52,7 @@ impl<T> Frames<T> {
             connection,
             meter: Meter::new(max_streams, Instant::now()),
             suspect,
+            linger: None,
         }
     }
 
@@ -88,7 +95,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
         self.note(written)
@@ -112,6 +119,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        let this = &mut *self;
+        let linger = match &mut this.linger {
+            Some(linger) => linger,
+            none => {
+                ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
+                none.insert(Linger::new(LINGER_BYTES))
+            }
+        };
+        // Windows that are opened, pings, answers to settings.
+        let transport = &mut this.transport;
+        linger
+            .poll(cx, |cx, buffer| Pin::new(&mut *transport).poll_read(cx, buffer))
+            .map(Ok)
     }
 }

@@ -11,8 +11,7 @@
 //! The time begins when hyper reads more of the head, not with its first bytes: those of the next request may arrive
 //! while the previous response still streams, for hours.
 //!
-//! The rest of a refused head is read for a moment before the connection ends: TCP resets a connection that is closed
-//! with bytes unread, and the error response is lost (RFC 9112, section 9.6).
+//! The rest of a refused head is read for a moment before the connection ends, so that the error response is not lost.
 
 use std::io;
 use std::pin::Pin;
@@ -22,11 +21,12 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::linger::Linger;
+
 /// How long a head may take: a phone with poor reception needs less.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long, and how many bytes of, a head that was refused is still read.
-const LINGER: Duration = Duration::from_secs(2);
+/// How many bytes of a head that was refused are still read.
 const LINGER_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
@@ -39,12 +39,6 @@ pub(super) struct HeadTimeout {
     /// Fires at the deadline of the head; created when more of it is read from the socket.
     alarm: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
-}
-
-#[derive(Debug)]
-struct Linger {
-    until: Pin<Box<Sleep>>,
-    bytes_left: usize,
 }
 
 impl HeadTimeout {
@@ -101,29 +95,14 @@ impl HeadTimeout {
         self.linger.is_some()
     }
 
-    /// Reads on until the peer has closed its side, or for [`LINGER`] or [`LINGER_BYTES`].
+    /// Reads on, and drops it; see [`Linger`].
     pub(super) fn poll_linger(
         &mut self,
         cx: &mut Context<'_>,
-        mut read: impl FnMut(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+        read: impl FnMut(&mut Context<'_>, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<()> {
-        let linger = self.linger.get_or_insert_with(|| Linger {
-            until: Box::pin(sleep_until(Instant::now() + LINGER)),
-            bytes_left: LINGER_BYTES,
-        });
-        let mut scratch = [0; 4096];
-        while linger.bytes_left > 0 && linger.until.as_mut().poll(cx).is_pending() {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match read(cx, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
-                }
-                // The peer has closed its side or the connection: no more bytes arrive.
-                Poll::Ready(_) => break,
-            }
-        }
-        Poll::Ready(())
+        let linger = self.linger.get_or_insert_with(|| Linger::new(LINGER_BYTES));
+        linger.poll(cx, read)
     }
 }
 

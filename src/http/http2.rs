@@ -444,9 +444,10 @@ mod tests {
         (theirs, connections, end)
     }
 
+    /// The clock goes on meanwhile: a client that does not leave is waited for.
     async fn until_closed(connections: &Connections) {
         while connections.open() > 0 {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -479,9 +480,12 @@ mod tests {
         }
         let mut read = Vec::new();
         theirs.read_to_end(&mut read).await.expect("an end");
+        let lasted = begun.elapsed();
         until_closed(&connections).await;
         assert_eq!(connections.http2_ping_timeouts(), 1);
-        begun.elapsed()
+        let lingered = (begun + lasted).elapsed();
+        assert!(lingered <= Duration::from_secs(3), "{lingered:?}");
+        lasted
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 //! The configuration of TLS in use, and handshakes under its limits.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use log::{debug, error, info};
 use parking_lot::{Mutex, RwLock};
 use rustls::server::ProducesTickets;
 use rustls::{HandshakeKind, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -27,6 +29,7 @@ use crate::config::proxies::Proxy;
 use crate::config::{ClientAuth, HttpTlsSettings};
 use crate::http::connections::Connection;
 use crate::http::forwarded::Address;
+use crate::http::linger::Linger;
 use crate::http::peer::Peer;
 use crate::http::timed_socket::TimedSocket;
 use crate::http::tls_status::{Outcome, TlsStatus};
@@ -35,10 +38,8 @@ use crate::http::tls_status::{Outcome, TlsStatus};
 /// its key are read together.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long, and how many bytes of, a connection whose handshake failed is still read: TCP resets a connection that is
-/// closed with bytes unread, and the alert is lost.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 64 * 1024;
+/// How many bytes of a connection whose handshake failed are still read, so that the alert is not lost.
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// The first byte of a handshake (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
@@ -352,8 +353,8 @@ impl Handshake {
 /// Closes our side, and reads on for a moment.
 async fn linger(mut socket: TimedSocket<TcpStream>) {
     if socket.shutdown().await.is_ok() {
-        let mut rest = socket.take(LINGER_BYTES);
-        let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+        let mut linger = Linger::new(LINGER_BYTES);
+        poll_fn(|cx| linger.poll(cx, |cx, buffer| Pin::new(&mut socket).poll_read(cx, buffer))).await;
     }
 }
 

@@ -5,18 +5,20 @@ use super::floods::{
 };
 use super::{PATIENCE, PREFACE};
 use crate::harness::daemon::Daemon;
+use crate::harness::process::Signal;
 use crate::limits::config_of;
 use crate::trials;
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 pub fn trials() -> Vec<Trial> {
     trials![
         frames_against_rfc_9113_end_their_connection_or_their_stream,
         frames_that_rfc_9113_allows_are_answered,
         a_response_keeps_within_the_windows_of_its_client,
+        a_client_that_sends_when_its_connection_has_ended_is_not_reset,
     ]
 }
 
@@ -297,4 +299,20 @@ fn a_response_keeps_within_the_windows_of_its_client() {
     read(&mut client, [6, 8]);
     client.send(&[window(1, 100), window(3, 100)].concat());
     read(&mut client, [WHOLE, WHOLE]);
+}
+
+/// It may not have read the end yet: closing with bytes unread would take that away.
+fn a_client_that_sends_when_its_connection_has_ended_is_not_reset() {
+    let mut daemon = Daemon::start(&config_of("http2 = true"));
+    let mut client = Client::connect(&daemon, &[]);
+    client.assert_serves(1);
+    daemon.signal(Signal::TERM);
+    let end = client.until(|frame| frame.kind == GOAWAY);
+    assert_eq!(end.error(), 0, "{end:?}");
+    while client.next().is_some() {}
+    client.send(&frame(PING, 0, 0, b"too late"));
+    client.0.shutdown(Shutdown::Write).expect("a socket");
+    assert!(daemon.wait_exit(PATIENCE).success());
+    let error = client.0.take_error().expect("a socket");
+    assert!(error.is_none(), "{error:?}");
 }
