@@ -3,7 +3,8 @@
 //!
 //! Runs as a process of its own, which is this binary with [`ROLE`] as its first argument:
 //! - `loop`: an epoll loop that writes a record 50 times a second, without Kafka. A request for
-//!   `/go/<first>/<count>/<microseconds>` starts a round.
+//!   `/go/<first>/<count>/<microseconds>` starts a round. Clients with a `?key=` take turns.
+//! - `ring`: the same, but it writes by io_uring (see `ring`).
 //! - `consumer`: a `BaseConsumer` whose records are written the same way.
 //! - `blocks`: an epoll loop that writes a whole stream to every client (see `blocks`).
 //! - `count`: a `BaseConsumer` that counts (see `count`).
@@ -16,6 +17,7 @@
 use crate::audience::{OPENED, value};
 use crate::harness::process::Process;
 use crate::measure::now;
+use crate::ring::Ring;
 use crate::{blocks, count, filtered, receivers, stalled};
 use rdkafka::Message;
 use rustix::buffer::spare_capacity;
@@ -38,6 +40,7 @@ pub fn main(arguments: &[String]) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["loop", length, id] => Loop::new(number(id)).run(number(length)),
+        ["ring", length, id] => Loop::by_ring(number(id)).run(number(length)),
         ["consumer", brokers, topic, audience, id] => {
             Loop::new(number(id)).run_consumer(brokers, topic, number(audience));
         }
@@ -157,8 +160,12 @@ struct Loop {
     listener: TcpListener,
     /// All connected clients.
     peers: HashMap<u64, Peer>,
-    /// Subscribed clients in order of arrival.
+    /// Subscribed clients in order of arrival, except those with a key.
     audience: Vec<u64>,
+    /// Those with a key, by the number in it: each record goes to one.
+    by_key: HashMap<u64, u64>,
+    /// Writes to all, if given.
+    ring: Option<Ring>,
     stalled: usize,
     accepted: u64,
     events: Vec<epoll::Event>,
@@ -178,11 +185,20 @@ impl Loop {
             listener,
             peers: HashMap::new(),
             audience: Vec::new(),
+            by_key: HashMap::new(),
+            ring: None,
             stalled: 0,
             accepted: 0,
             events: Vec::with_capacity(256),
             id: "x".repeat(id),
             round: None,
+        }
+    }
+
+    fn by_ring(id: usize) -> Loop {
+        Loop {
+            ring: Some(Ring::new().expect("io_uring")),
+            ..Loop::new(id)
         }
     }
 
@@ -209,7 +225,12 @@ impl Loop {
                 self.round = None;
             }
             let value = value(number, now(), length);
-            self.deliver(value.as_bytes());
+            let frame = self.frame(value.as_bytes());
+            if self.by_key.is_empty() {
+                self.send_all(&frame);
+            } else {
+                self.send(self.by_key[&(number % self.by_key.len() as u64)], &frame);
+            }
         }
     }
 
@@ -238,7 +259,10 @@ impl Loop {
         );
         loop {
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => self.deliver(message.payload().unwrap_or_default()),
+                Some(Ok(message)) => {
+                    let frame = self.frame(message.payload().unwrap_or_default());
+                    self.send_all(&frame);
+                }
                 Some(Err(error)) => eprintln!("bare consumer: {error}"),
                 None => {}
             }
@@ -248,19 +272,31 @@ impl Loop {
         }
     }
 
-    /// One record to everyone.
-    fn deliver(&mut self, value: &[u8]) {
+    /// The event of a record, as a chunk.
+    fn frame(&self, value: &[u8]) -> Vec<u8> {
         let body = 4 + self.id.len() + 7 + value.len() + 2;
         let mut frame = format!("{body:X}\r\nid: {}\ndata: ", self.id).into_bytes();
         frame.extend_from_slice(value);
         frame.extend_from_slice(b"\n\n\r\n");
-        self.send_all(&frame);
+        frame
     }
 
     fn send_all(&mut self, bytes: &[u8]) {
         let audience = std::mem::take(&mut self.audience);
-        for &token in &audience {
-            self.send(token, bytes);
+        if let Some(ring) = &mut self.ring {
+            let ready = |token: &&u64| self.peers.get(token).is_some_and(|peer| peer.pending.is_empty());
+            let (ready, waiting): (Vec<u64>, Vec<u64>) = audience.iter().partition(ready);
+            let unwritten = ring.write_to_all(&ready, bytes);
+            for (token, written) in unwritten {
+                self.keep(token, &bytes[written..]);
+            }
+            for token in waiting {
+                self.send(token, bytes);
+            }
+        } else {
+            for &token in &audience {
+                self.send(token, bytes);
+            }
         }
         self.audience = audience;
     }
@@ -279,10 +315,16 @@ impl Loop {
             Err(_) => return self.forget(token),
         };
         if written < bytes.len() {
-            peer.pending.extend_from_slice(&bytes[written..]);
-            self.stalled += 1;
-            self.watch(token, epoll::EventFlags::IN | epoll::EventFlags::OUT);
+            self.keep(token, &bytes[written..]);
         }
+    }
+
+    /// Keeps what a socket with nothing pending did not accept.
+    fn keep(&mut self, token: u64, bytes: &[u8]) {
+        let peer = self.peers.get_mut(&token).expect("a client that was written to");
+        peer.pending.extend_from_slice(bytes);
+        self.stalled += 1;
+        self.watch(token, epoll::EventFlags::IN | epoll::EventFlags::OUT);
     }
 
     fn flush(&mut self, token: u64) {
@@ -310,6 +352,9 @@ impl Loop {
 
     fn forget(&mut self, token: u64) {
         if let Some(peer) = self.peers.remove(&token) {
+            if let Some(ring) = &self.ring {
+                ring.forget(token);
+            }
             self.stalled -= usize::from(!peer.pending.is_empty());
         }
     }
@@ -345,6 +390,9 @@ impl Loop {
                 epoll::EventFlags::IN,
             )
             .expect("epoll");
+            if let Some(ring) = &self.ring {
+                ring.add(token, &socket);
+            }
             self.peers.insert(
                 token,
                 Peer {
@@ -376,7 +424,10 @@ impl Loop {
             self.round = Some(Round::parse(round));
             return self.forget(token);
         }
-        self.audience.push(token);
+        match path.split_once("?key=key-") {
+            Some((_, turn)) => drop(self.by_key.insert(number(turn), token)),
+            None => self.audience.push(token),
+        }
         let opening = format!("{HEAD}{:X}\r\n{OPENED}\n\r\n", OPENED.len() + 1);
         self.send(token, opening.as_bytes());
     }

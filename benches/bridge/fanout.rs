@@ -2,7 +2,8 @@
 //! descriptors of a process allow: processor time per delivery, and latency.
 
 use crate::audience::{Audience, Receipts, Receive, spread};
-use crate::bare::{Bare, go};
+use crate::bare::Bare;
+use crate::bare_loop::BareLoop;
 use crate::bridge::{Launch, PATH};
 use crate::harness::broker::Broker;
 use crate::measure::{Meter, median, median_ratio};
@@ -18,6 +19,11 @@ const VALUE: usize = 100;
 /// Bytes of a delivery beside its value and its id: field names, line ends, the chunk's frame.
 const AROUND: u64 = 19;
 
+/// Bytes of the daemon's ids, of deliveries with so many bytes.
+pub fn id_length(bytes: u64) -> u64 {
+    bytes.saturating_sub(VALUE as u64 + AROUND)
+}
+
 /// Clients, and records.
 struct Shape {
     name: &'static str,
@@ -26,8 +32,12 @@ struct Shape {
     /// Records of a round, and rounds.
     count: usize,
     rounds: usize,
-    /// Most processor time per delivery, and most latency, as multiples of the bare programs'.
+    /// Whether it is compared with a loop that writes by io_uring, too.
+    with_ring: bool,
+    /// Most processor time per delivery, as a multiple of the bare loop's, and of consumer + loop's.
     most_cpu: Option<f64>,
+    most_with_kafka: Option<f64>,
+    /// Most latency, as multiples of consumer + loop's.
     most_p50: Option<f64>,
     most_p99: Option<f64>,
 }
@@ -88,7 +98,9 @@ pub fn run(broker: &Broker, options: &Options) {
         flow: FLOW,
         count: options.pick(250, 100),
         rounds: options.pick(7, 3),
-        most_cpu: options.target(&Target::by_driver(1.7, 1.05, 0.80)),
+        with_ring: true,
+        most_cpu: options.target(&Target::of_hyper(1.7)),
+        most_with_kafka: options.target(&Target::of_engine(1.10, 1.10)),
         most_p50: options.target(&Target::of_engine(1.05, 1.0)),
         most_p99: options.target(&Target::by_driver(2.0, 1.05, 1.0)),
     };
@@ -102,7 +114,9 @@ pub fn run_large(broker: &Broker, options: &Options) {
         flow: every(Duration::from_millis(250)),
         count: options.pick(20, 8),
         rounds: options.pick(7, 2),
+        with_ring: true,
         most_cpu: options.target(&Target::of_engine(1.15, 1.0)),
+        most_with_kafka: None,
         most_p50: None,
         most_p99: None,
     };
@@ -118,7 +132,9 @@ pub fn run_largest(broker: &Broker, options: &Options) {
         flow: every(Duration::from_secs(1)),
         count: options.pick(6, 3),
         rounds: options.pick(5, 2),
+        with_ring: false,
         most_cpu: None,
+        most_with_kafka: None,
         most_p50: None,
         most_p99: None,
     };
@@ -152,26 +168,22 @@ fn measure(broker: &Broker, shape: &Shape) {
     // A round that does not count warms everything up and shows how long the daemon's ids are.
     let mut warm = Side::default();
     let bytes = round(&mut to_bridge, bridge.pid(), &mut *listeners, count, &mut warm);
-    let id = bytes.saturating_sub(VALUE as u64 + AROUND).to_string();
+    let id = id_length(bytes).to_string();
 
-    let mut bare = Bare::spawn(&["loop", &VALUE.to_string(), &id]);
-    let bare_port = bare.port();
-    let mut bare_listeners = connect(bare_port, "/", clients);
-    let mut bare_next = 1;
-    let mut bare_round = |side: &mut Side| {
-        let meter = Meter::start(bare.pid());
-        go(bare_port, bare_next, count, shape.flow.pause);
-        let receipts = bare_listeners.receive(bare_next, count);
-        side.take(&receipts, meter.used());
-        bare_next += count as u64;
+    let bare_loop = |role: &str| {
+        let mut bare = BareLoop::new(role, &id, &shape.flow, count, |port| connect(port, "/", clients));
+        // Does not count.
+        bare.round();
+        bare
     };
+    let mut bare = bare_loop("loop");
+    let mut ring = shape.with_ring.then(|| bare_loop("ring"));
 
     let mut to_consumer = Source::new(broker, "fanout-consumer", shape.flow);
     let (brokers, all) = (broker.bootstrap(), clients.to_string());
     let mut consumer = Bare::spawn(&["consumer", &brokers, to_consumer.topic(), &all, &id]);
     let mut consumer_listeners = connect(consumer.port(), "/", clients);
 
-    bare_round(&mut warm);
     let consumer_pid = consumer.pid();
     let mut consumer_round = |side: &mut Side| {
         round(
@@ -185,15 +197,22 @@ fn measure(broker: &Broker, shape: &Shape) {
     consumer_round(&mut warm);
 
     let (mut ours, mut theirs, mut kafka) = (Side::default(), Side::default(), Side::default());
+    let mut by_ring = Side::default();
     for _ in 0..rounds {
         round(&mut to_bridge, bridge.pid(), &mut *listeners, count, &mut ours);
-        bare_round(&mut theirs);
+        let (receipts, used) = bare.round();
+        theirs.take(&receipts, used);
+        if let Some(ring) = &mut ring {
+            let (receipts, used) = ring.round();
+            by_ring.take(&receipts, used);
+        }
         consumer_round(&mut kafka);
     }
-    print(shape, &alone, [&ours, &theirs, &kafka]);
+    let by_ring = shape.with_ring.then_some(&by_ring);
+    print(shape, &alone, [&ours, &theirs, &kafka], by_ring);
 }
 
-fn print(shape: &Shape, alone: &[f64], sides: [&Side; 3]) {
+fn print(shape: &Shape, alone: &[f64], sides: [&Side; 3], by_ring: Option<&Side>) {
     let title = format!(
         "{}: {} clients, {} records/s of {VALUE} bytes, {} rounds of {} records",
         shape.name,
@@ -203,34 +222,72 @@ fn print(shape: &Shape, alone: &[f64], sides: [&Side; 3]) {
         shape.count
     );
     let mut table = Table::new(&["", "bridge", "bare loop", "consumer + loop", "ratio", "target"]);
-    let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, to: usize, most: Option<f64>| {
+    let row = |table: &mut Table, name: &str, of: fn(&Side) -> &Vec<f64>, to: usize, most: Option<f64>| {
         let ratio = median_ratio(of(sides[0]), of(sides[to]));
         let cells = sides.map(|side| figure(median(of(side))));
         let target = most.map_or_else(String::new, |most| at_most(ratio, most));
         table.row(&[vec![name.to_owned()], cells.to_vec(), vec![figure(ratio), target]].concat());
     };
     row(
+        &mut table,
         "processor per delivery, µs (ratio to loop)",
         |side| &side.cpu,
         1,
         shape.most_cpu,
     );
-    row("the same (ratio to consumer + loop)", |side| &side.cpu, 2, None);
     row(
+        &mut table,
+        "the same (ratio to consumer + loop)",
+        |side| &side.cpu,
+        2,
+        shape.most_with_kafka,
+    );
+    if let Some(by_ring) = by_ring {
+        let of_bare = |sides: [&Side; 2]| figure(median_ratio(&sides[0].cpu, &sides[1].cpu));
+        table.row(&[
+            "the same (ratio to the loop by io_uring)".to_owned(),
+            figure(median(&sides[0].cpu)),
+            figure(median(&by_ring.cpu)),
+            String::new(),
+            of_bare([sides[0], by_ring]),
+        ]);
+        table.row(&[
+            "the loop by io_uring (ratio to loop)".to_owned(),
+            figure(median(&by_ring.cpu)),
+            figure(median(&sides[1].cpu)),
+            String::new(),
+            of_bare([by_ring, sides[1]]),
+        ]);
+    }
+    row(
+        &mut table,
         "latency p50, ms (to consumer + loop)",
         |side| &side.p50,
         2,
         shape.most_p50,
     );
     row(
+        &mut table,
         "latency p99, ms (to consumer + loop)",
         |side| &side.p99,
         2,
         shape.most_p99,
     );
-    row("first to last client, ms (to loop)", |side| &side.spread, 1, None);
-    row("the same (to consumer + loop)", |side| &side.spread, 2, None);
-    row("bytes per delivery", |side| &side.bytes, 1, None);
+    row(
+        &mut table,
+        "first to last client, ms (to loop)",
+        |side| &side.spread,
+        1,
+        None,
+    );
+    row(
+        &mut table,
+        "the same (to consumer + loop)",
+        |side| &side.spread,
+        2,
+        None,
+    );
+    row(&mut table, "bytes per delivery", |side| &side.bytes, 1, None);
     table.row(&[
         "of the processor: reading the topic, no clients, µs".to_owned(),
         figure(median(alone)),

@@ -1,16 +1,18 @@
 //! Five thousand clients with a key each, among five thousand keys: what a record costs that concerns
 //! one of them, beside what it costs where everyone gets everything.
 
-use crate::audience::Audience;
+use crate::Options;
+use crate::audience::{Audience, Receipts};
 use crate::bare::Bare;
+use crate::bare_loop::BareLoop;
 use crate::bridge::{Bridge, Launch, PATH};
+use crate::fanout::id_length;
 use crate::harness::broker::Broker;
 use crate::harness::daemon::BINARY;
 use crate::measure::{Meter, median, median_ratio};
 use crate::paths;
 use crate::produce::{Flow, Source};
 use crate::report::{Table, at_most, figure};
-use crate::{Options, Target};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +42,9 @@ const ROUND: Duration = Duration::from_secs(5);
 
 /// No checkpoint comes into a round: it would go to every client without a record of its own.
 const SETTINGS: &str = "checkpoint_interval = \"10m\"";
+
+/// Most processor time of a delivery by key, as a multiple of a bare loop's that writes each record to one client.
+const MOST_BY_KEY: f64 = 1.2;
 
 /// Most processor time of the daemon with the quiet clients, as a multiple of one without them.
 const MOST_QUIET: f64 = 1.05;
@@ -95,9 +100,7 @@ impl Party {
         let bridge = launch.start(broker);
         Party {
             source,
-            records: (ROUND.as_millis() / flow.pause.as_millis())
-                .try_into()
-                .expect("a few thousand"),
+            records: records(&flow),
             audience: connect.map(|connect| connect(bridge.port)),
             bridge,
             load: Load::default(),
@@ -105,13 +108,29 @@ impl Party {
     }
 
     fn round(&mut self) {
-        let meter = Meter::start(self.bridge.pid());
-        match &mut self.audience {
-            Some(audience) => drop(self.source.round(self.records, [audience])),
-            None => drop(self.source.round(self.records, [])),
-        }
-        self.load.take(meter.used());
+        drop(self.receive());
     }
+
+    /// A round, and what its clients received.
+    fn receive(&mut self) -> Option<Receipts> {
+        let meter = Meter::start(self.bridge.pid());
+        let receipts = if let Some(audience) = &mut self.audience {
+            let [receipts] = self.source.round(self.records, [audience]);
+            Some(receipts)
+        } else {
+            self.source.round(self.records, []);
+            None
+        };
+        self.load.take(meter.used());
+        receipts
+    }
+}
+
+/// Records of a round.
+fn records(flow: &Flow) -> usize {
+    (ROUND.as_millis() / flow.pause.as_millis())
+        .try_into()
+        .expect("a few thousand")
 }
 
 pub fn run(broker: &Broker, options: &Options) {
@@ -131,55 +150,71 @@ pub fn run(broker: &Broker, options: &Options) {
     assert_eq!(quiet.numbers(), [QUIET], "the quiet clients are connected");
 
     // Warms everything up, and does not count.
+    parties.iter_mut().for_each(Party::round);
+    let bare_loops = [
+        (1, &KEYED, &by_key as &dyn Fn(u16) -> Audience),
+        (4, &PLAIN, &unfiltered),
+    ];
+    let mut bare_loops = bare_loops.map(|(like, flow, connect)| {
+        let receipts = parties[like].receive().expect("it has clients");
+        let id = id_length(receipts.bytes_each()).to_string();
+        let mut bare = BareLoop::new("loop", &id, flow, records(flow), |port| Box::new(connect(port)));
+        bare.round();
+        bare
+    });
     for party in &mut parties {
-        party.round();
         party.load = Load::default();
     }
+    let mut bare = [Load::default(), Load::default()];
     for _ in 0..rounds {
         parties.iter_mut().for_each(Party::round);
+        for (bare_loop, load) in bare_loops.iter_mut().zip(&mut bare) {
+            load.take(bare_loop.round().1);
+        }
     }
     assert!(quiet.is_running(), "a quiet client got something");
-    // Most processor time of a delivery, as a multiple of one without a filter.
-    let most = options.target(&Target::by_driver(1.5, 1.2, 1.2));
-    print(&parties.map(|party| party.load), most);
+    print(&parties.map(|party| party.load), &bare);
     drop(quiet);
     paths::run(broker, options);
 }
 
-fn print(loads: &[Load; 5], most: Option<f64>) {
+fn print(loads: &[Load; 5], bare: &[Load; 2]) {
     let [alone, with_clients, with_quiet, plain_alone, plain_clients] = loads;
     let rounds = alone.0.len();
     let mut table = Table::new(&["", "by key", "everything", "ratio", "target"]);
-    let mut row = |name: String, ours: &[f64], theirs: &[f64], most: Option<f64>| {
-        let (ours, theirs) = (median(ours), median(theirs));
-        // A difference within the noise proves nothing, and meets no target.
-        let ratio = if ours > 0.0 { ours / theirs } else { f64::NAN };
-        table.row(&[
-            name,
-            figure(ours),
-            figure(theirs),
-            most.map_or_else(String::new, |_| figure(ratio)),
-            most.map_or_else(String::new, |most| at_most(ratio, most)),
-        ]);
+    let mut row = |name: String, ours: &[f64], theirs: &[f64]| {
+        table.row(&[name, figure(median(ours)), figure(median(theirs))]);
     };
     row(
         "processor, ms per s: no clients".to_owned(),
         &alone.0,
         &plain_alone.0,
-        None,
     );
     row(
         format!("processor, ms per s: {KEYS} by key, {UNFILTERED} for everything"),
         &with_clients.0,
         &plain_clients.0,
-        None,
     );
+    let by_key = with_clients.beyond(alone);
+    let everything = plain_clients.beyond(plain_alone);
+    row("the difference, µs per delivery".to_owned(), &by_key, &everything);
+    let [bare_by_key, bare_plain] = bare;
     row(
-        "the difference, µs per delivery".to_owned(),
-        &with_clients.beyond(alone),
-        &plain_clients.beyond(plain_alone),
-        most,
+        "a bare loop, µs per delivery".to_owned(),
+        &bare_by_key.0,
+        &bare_plain.0,
     );
+    // The medians', as reading hides small differences of single rounds. One within the noise proves nothing.
+    let of_bare =
+        |ours: &[f64], bare: &Load| Some(median(ours) / median(&bare.0)).filter(|ratio| *ratio > 0.0);
+    let by_key = of_bare(&by_key, bare_by_key).unwrap_or(f64::NAN);
+    table.row(&[
+        "the difference, to the bare loop".to_owned(),
+        figure(by_key),
+        figure(of_bare(&everything, bare_plain).unwrap_or(f64::NAN)),
+        String::new(),
+        at_most(by_key, MOST_BY_KEY),
+    ]);
     let mut quiet = |name: String, ours: &[f64], theirs: &[f64], most: Option<f64>| {
         let ratio = median_ratio(ours, theirs);
         let target = most.map_or_else(String::new, |most| at_most(ratio, most));

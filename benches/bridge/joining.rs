@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_secs(12);
 pub fn run(broker: &Broker, options: &Options) {
     let rows = options.pick(20_000, 2000);
     let clients = options.pick(10_000, 2000);
-    let rounds = options.pick(3, 2);
+    let rounds = options.pick(7, 2);
     let topic = topic_name("joining");
     broker.create_topic(&topic, 1, &[]);
     let records: Vec<Message> = (1..=rows)

@@ -24,6 +24,7 @@
 mod arrival;
 mod audience;
 mod bare;
+mod bare_loop;
 mod blocks;
 mod bridge;
 mod chunks;
@@ -48,6 +49,7 @@ mod quiet;
 mod receivers;
 mod reload;
 mod report;
+mod ring;
 mod stalled;
 mod start;
 mod storm;
@@ -94,6 +96,15 @@ impl Target {
             hyper: Some(hyper),
             epoll: Some(epoll),
             io_uring: Some(io_uring),
+        }
+    }
+
+    /// A target for hyper alone.
+    pub fn of_hyper(hyper: f64) -> Target {
+        Target {
+            hyper: Some(hyper),
+            epoll: None,
+            io_uring: None,
         }
     }
 
