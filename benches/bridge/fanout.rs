@@ -99,7 +99,7 @@ pub fn run(broker: &Broker, options: &Options) {
         count: options.pick(250, 100),
         rounds: options.pick(7, 3),
         with_ring: true,
-        most_cpu: options.target(&Target::of_hyper(1.7)),
+        most_cpu: options.target(&Target::by_driver(1.7, 1.05, 0.80)),
         most_with_kafka: options.target(&Target::of_engine(1.10, 1.10)),
         most_p50: options.target(&Target::of_engine(1.05, 1.0)),
         most_p99: options.target(&Target::by_driver(2.0, 1.05, 1.0)),

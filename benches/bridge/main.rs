@@ -99,15 +99,6 @@ impl Target {
         }
     }
 
-    /// A target for hyper alone.
-    pub fn of_hyper(hyper: f64) -> Target {
-        Target {
-            hyper: Some(hyper),
-            epoll: None,
-            io_uring: None,
-        }
-    }
-
     /// No target for hyper.
     pub fn of_engine(epoll: f64, io_uring: f64) -> Target {
         Target {

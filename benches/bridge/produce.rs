@@ -81,7 +81,7 @@ impl Source {
             self.producer.poll(Duration::ZERO);
         }
         self.producer
-            .flush(Duration::from_secs(60))
+            .flush(Duration::from_secs(10))
             .expect("records are acknowledged");
     }
 }

@@ -6,7 +6,8 @@
 //!   for them.
 //! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
 //!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`, whose `frames` are
-//!   counted (`flood`); both `linger` at the end; `protocol` distinguishes these two without TLS, and `prefixed` returns what was read for that.
+//!   counted (`flood`); both `linger` at the end; `protocol` distinguishes these two
+//!   without TLS, and `prefixed` returns what was read for that.
 //!   [`tls_status`] counts handshakes, and knows when certificates expire.
 //! - [`exposure`] says which routes a listener serves; `page_headers` has the header fields of HTML and the page's files.
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which

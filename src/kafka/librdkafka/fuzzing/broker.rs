@@ -25,7 +25,7 @@ const BATCH_HEAD: usize = 49;
 const HEAD: usize = 23;
 
 /// The bits of the attributes that name the compression.
-pub(super) const CODEC: u8 = 7;
+const CODEC: u8 = 7;
 
 /// Requests that are answered, each with its greatest version. Of these versions librdkafka reads batches of format 2.
 const APIS: [(i16, i16); 6] = [(0, 3), (1, 4), (2, 1), (3, 4), (10, 0), (18, 3)];
