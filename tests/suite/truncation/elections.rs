@@ -8,6 +8,10 @@ use kafka_sse_bridge::config::{Lag, Start};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 
+/// Cases where `PROPTEST_CASES` names no number. A long run:
+/// `PROPTEST_CASES=20000 cargo test --test suite -- after_any_elections`.
+const CASES: u32 = 60;
+
 pub fn trials() -> Vec<Trial> {
     trials![
         clients_end_with_kafkas_records_after_any_elections,
@@ -45,7 +49,11 @@ fn clients_end_with_kafkas_records_after_any_elections() {
         any::<bool>(),
         prop::collection::vec(action(), 1..14),
     );
-    proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, actions) in cases)| {
+    let mut config = ProptestConfig::default();
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = CASES;
+    }
+    proptest!(config, |((is_table, is_small, actions) in cases)| {
         play(is_table, is_small, &actions);
     });
 }

@@ -118,12 +118,19 @@ const TRUNCATED: &str = r#"reset {"reason":"truncated","topic":"t"}"#;
 /// Whether the last of these events may be a row with more to come. A record that was lost since may have replaced a
 /// row from before it, which the client does not get then (docs/wire.md).
 fn is_amid_rows(events: &[Event]) -> bool {
+    let before = std::iter::once("").chain(events.iter().map(|event| event.name.as_str()));
     events
         .iter()
-        .fold(true, |is_amid, event| match event.name.as_str() {
+        .zip(before)
+        .fold(true, |is_amid, (event, before)| match event.name.as_str() {
             "caught-up" => false,
             "conflated" => true,
-            "reset" => event.json()["reason"] != "truncated",
+            // What a connected client gets behind it comes from the log, with ids; but rows come where it directly
+            // follows what announces rows.
+            "reset" if event.json()["reason"] == "truncated" => {
+                is_amid && matches!(before, "conflated" | "reset")
+            }
+            "reset" => true,
             _ => is_amid,
         })
 }
