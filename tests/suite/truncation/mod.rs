@@ -124,13 +124,12 @@ fn is_amid_rows(events: &[Event]) -> bool {
         .zip(before)
         .fold(true, |is_amid, (event, before)| match event.name.as_str() {
             "caught-up" => false,
-            "conflated" => true,
             // What a connected client gets behind it comes from the log, with ids; but rows come where it directly
             // follows what announces rows.
             "reset" if event.json()["reason"] == "truncated" => {
                 is_amid && matches!(before, "conflated" | "reset")
             }
-            "reset" => true,
+            "reset" | "conflated" => true,
             _ => is_amid,
         })
 }

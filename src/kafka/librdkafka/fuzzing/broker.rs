@@ -11,9 +11,11 @@ use parking_lot::{Condvar, Mutex};
 
 pub(super) const TOPIC: &str = "t";
 
-/// The partition with the cases, and that with a record behind each.
-pub(super) const CASES: i32 = 0;
-pub(super) const ENDS: i32 = 1;
+/// Partitions for cases, one after the other: a case may claim the last offset of its partition.
+pub(super) const CASES: i32 = 16;
+
+/// The partition with a record behind each case.
+pub(super) const ENDS: i32 = CASES;
 
 /// How long a fetch waits for a case.
 const WAIT: Duration = Duration::from_millis(50);
@@ -83,11 +85,13 @@ struct BrokerState {
     case: Option<Case>,
     /// How many there were.
     count: u64,
-    /// The offset that was asked for last.
+    /// The partition of the last one, and the offset that was asked for there last.
+    partition: i32,
     offset: i64,
+    is_over: bool,
 }
 
-/// The broker; it ends when its client does.
+/// The broker; it ends when it is dropped.
 pub(super) struct Broker {
     address: SocketAddr,
     shared: Arc<(Mutex<BrokerState>, Condvar)>,
@@ -101,6 +105,9 @@ impl Broker {
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             while let Ok((socket, _)) = listener.accept() {
+                if accepting.0.lock().is_over {
+                    break;
+                }
                 let shared = Arc::clone(&accepting);
                 // The client closes its connections at its end.
                 thread::spawn(move || {
@@ -115,19 +122,32 @@ impl Broker {
         self.address.to_string()
     }
 
-    /// Answers the next fetch with this case; returns the value of the record behind it.
-    pub(super) fn send(&self, case: Case) -> [u8; 8] {
+    /// Answers the next fetch with this case in this partition; returns the value of the record behind it.
+    pub(super) fn send(&self, partition: i32, case: Case) -> [u8; 8] {
         let (state, has_case) = &*self.shared;
         let mut state = state.lock();
+        if state.partition != partition {
+            (state.partition, state.offset) = (partition, 0);
+        }
         state.case = Some(case);
         state.count += 1;
         has_case.notify_all();
         state.count.to_be_bytes()
     }
 
-    /// The next offset of the partition with the cases, as the client asked for it last.
+    /// The next offset of the partition of the last case, as the client asked for it last.
     pub(super) fn offset(&self) -> i64 {
         self.shared.0.lock().offset
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let (state, has_case) = &*self.shared;
+        state.lock().is_over = true;
+        has_case.notify_all();
+        // The thread that accepts sees it.
+        let _ = TcpStream::connect(self.address);
     }
 }
 
@@ -201,8 +221,8 @@ fn metadata(address: SocketAddr, out: &mut Vec<u8>) {
     out.put_i16(0);
     put_text(out, TOPIC);
     out.put_u8(0);
-    out.put_i32(2);
-    for partition in [CASES, ENDS] {
+    out.put_i32(ENDS + 1);
+    for partition in 0..=ENDS {
         out.put_i16(0);
         out.put_i32(partition);
         // Leader, replicas and those in sync.
@@ -244,27 +264,29 @@ fn fetched(mut request: &[u8], out: &mut Vec<u8>, shared: &(Mutex<BrokerState>, 
             .find(|(partition, _)| *partition == wanted)
             .map(|(_, next)| *next)
     };
-    let (mut case, mut end) = (None, Vec::new());
-    if let (Some(next), Some(_)) = (offset(CASES), offset(ENDS)) {
+    let (mut sent, mut end) = (None, Vec::new());
+    if offset(ENDS).is_some() {
         let (state, has_case) = shared;
         let mut state = state.lock();
-        state.offset = next;
-        if state.case.is_none() {
+        if state.case.is_none() && !state.is_over {
             has_case.wait_for(&mut state, WAIT);
         }
-        case = state.case.take().map(|case| case.bytes(next));
-        // A record with neither key nor headers.
-        end = [&[28, 0, 0, 0, 1, 16][..], &state.count.to_be_bytes(), &[0]].concat();
+        if let Some(next) = offset(state.partition) {
+            state.offset = next;
+            sent = state.case.take().map(|case| (state.partition, case.bytes(next)));
+            // A record with neither key nor headers.
+            end = [&[28, 0, 0, 0, 1, 16][..], &state.count.to_be_bytes(), &[0]].concat();
+        }
     }
     out.put_i32(0);
     out.put_i32(1);
     put_text(out, TOPIC);
     out.put_i32(i32::try_from(asked.len()).unwrap_or(0));
     for (partition, next) in asked {
-        let records = match (&case, partition) {
-            (None, _) => Vec::new(),
-            (Some(case), CASES) => case.clone(),
-            (Some(_), _) => batch(next, 1, 0, &end),
+        let records = match &sent {
+            Some((place, case)) if *place == partition => case.clone(),
+            Some(_) if partition == ENDS => batch(next, 1, 0, &end),
+            _ => Vec::new(),
         };
         out.put_i32(partition);
         out.put_i16(0);

@@ -30,12 +30,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long one call waits.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Offsets from here on are left to a new client: a batch may claim the last one that there is.
+/// From this offset on the next partition has the cases: a batch may claim the last one that there is.
 const FAR: i64 = 1 << 40;
 
 /// A client of the broker.
 struct Reader {
+    /// First, so that it has ended when the client does: that waits for its answers.
     broker: Broker,
+    /// The partition of the next case.
+    partition: i32,
     fetch: FetchHandle,
     batcher: Batcher,
     feeds: mpsc::Receiver<Feed>,
@@ -63,7 +66,8 @@ impl Reader {
         let factory = HandleFactory::new(&connection, Purpose::Live).expect("settings");
         let (sender, feeds) = mpsc::channel(1 << 10);
         let mut batcher = Batcher::new([(Arc::from(TOPIC), vec![sender])]);
-        batcher.assign(TOPIC, None, vec![0, 0], vec![0, 0]);
+        let starts = vec![0; ENDS as usize + 1];
+        batcher.assign(TOPIC, None, starts.clone(), starts);
         let mut fetch = FetchHandle::new(&factory).expect("a handle");
         match fetch.assign(&batcher, |_| false, false, &Pulse::default()) {
             Ok(is_whole) => assert!(is_whole),
@@ -72,6 +76,7 @@ impl Reader {
         }
         Self {
             broker,
+            partition: 0,
             fetch,
             batcher,
             feeds,
@@ -80,7 +85,7 @@ impl Reader {
 
     /// Reads a case to its end. `check` is called for each of its records.
     fn read(&mut self, case: broker::Case, mut check: impl FnMut(&Record<'_>)) {
-        let end = self.broker.send(case);
+        let (place, end) = (self.partition, self.broker.send(self.partition, case));
         let is_over = AtomicBool::new(false);
         let until = Instant::now() + PATIENCE;
         while !is_over.load(Ordering::Relaxed) {
@@ -99,7 +104,7 @@ impl Reader {
                 if fetched.partition() == ENDS {
                     is_over.fetch_or(fetched.value() == Some(&end), Ordering::Relaxed);
                 } else {
-                    assert_eq!(fetched.partition(), CASES);
+                    assert_eq!(fetched.partition(), place);
                 }
                 push(batcher, &fetched, true);
             });
@@ -109,7 +114,7 @@ impl Reader {
             if let Feed::Records(batch) = feed {
                 let of_case = batch
                     .iter()
-                    .filter(|record| record.partition.cast_signed() == CASES);
+                    .filter(|record| record.partition.cast_signed() == place);
                 of_case.for_each(|record| check(&record));
             }
         }
@@ -127,7 +132,7 @@ pub(crate) fn batches(data: &[u8]) {
         let reader = reader.get_or_insert_with(Reader::start);
         let next = reader
             .batcher
-            .next_offset(TOPIC, CASES.cast_unsigned())
+            .next_offset(TOPIC, reader.partition.cast_unsigned())
             .unwrap_or(0);
         let case = if how & 1 == 0 {
             broker::Case::Batch {
@@ -153,10 +158,11 @@ pub(crate) fn batches(data: &[u8]) {
         });
     });
     READER.with_borrow_mut(|reader| {
-        if reader
-            .as_ref()
-            .is_some_and(|reader| reader.broker.offset() >= FAR)
-        {
+        let Some(known) = reader.as_mut().filter(|reader| reader.broker.offset() >= FAR) else {
+            return;
+        };
+        known.partition += 1;
+        if known.partition == CASES {
             *reader = None;
         }
     });
