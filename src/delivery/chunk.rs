@@ -60,12 +60,17 @@ pub(super) const PARTS: usize = PIECES + 2;
 /// Bytes of a chunk from which on it takes no more.
 const ENOUGH: usize = PIECE / 2;
 
+/// So few bytes have a copy of their own (16 KiB): the kernel holds more for a client that does not read.
+const FEW: usize = 16 * 1024;
+
 /// What is left of a chunk, or of other bytes, that a socket has not taken.
 #[derive(Debug)]
 pub(super) struct Unwritten {
     line: Line,
     /// Whether the data is not a chunk, or is one with its line and its end.
     is_raw: bool,
+    /// Whether the data is a copy of what was left.
+    pub(super) is_own: bool,
     data: Bytes,
     /// Further pieces of the chunk.
     more: Vec<Bytes>,
@@ -81,6 +86,7 @@ impl Unwritten {
         Self {
             line: Line::new(data.len()),
             is_raw: false,
+            is_own: false,
             len: data.len(),
             data,
             more: Vec::new(),
@@ -93,6 +99,7 @@ impl Unwritten {
         Self {
             line: Line::new(0),
             is_raw: true,
+            is_own: false,
             len: data.len(),
             data,
             more: Vec::new(),
@@ -135,6 +142,22 @@ impl Unwritten {
             }
         }
         parts
+    }
+
+    /// Copies what is left, if that is little or nothing else has the data: a part of a block keeps all of it in memory
+    /// (up to 256 KiB), also after it has left the log. Returns whether it is a copy now.
+    pub(super) fn detach(&mut self) -> bool {
+        if !self.is_own {
+            let parts = self.parts();
+            let left: usize = parts.iter().map(|part| part.len()).sum();
+            let mut pieces = std::iter::once(&self.data).chain(&self.more);
+            if left <= FEW || pieces.all(Bytes::is_unique) {
+                let copy = parts.concat().into();
+                *self = Self::raw(copy, 0);
+                self.is_own = true;
+            }
+        }
+        self.is_own
     }
 
     /// The socket has taken so many more bytes; returns whether it has all.
@@ -196,6 +219,32 @@ mod tests {
             left = left.slice(cut..);
         }
         assert!(!Unwritten::chunk(vec![b'a'; ENOUGH].into()).takes_more());
+    }
+
+    #[test]
+    fn a_copy_of_what_is_left_keeps_no_block() {
+        let line = "1000\r\n".len();
+        for (left, is_shared, is_copied) in
+            [(FEW, true, true), (FEW + 1, true, false), (FEW + 1, false, true)]
+        {
+            let blocks: Vec<Bytes> = (0..2).map(|_| vec![b'a'; 1 << 18].into()).collect();
+            let mut chunk = Unwritten::chunk(blocks[0].slice(1..=0x1000));
+            chunk.add(blocks[1].slice(..FEW + END.len()));
+            let more = FEW + END.len() + END.len() - left;
+            assert!(!chunk.advance(line + 0x1000 + more));
+            let whole = chunk.parts().concat();
+            assert_eq!(whole.len(), left);
+            let watched = if is_shared {
+                blocks
+            } else {
+                drop(blocks);
+                Vec::new()
+            };
+            assert_eq!(chunk.detach(), is_copied, "{left} {is_shared}");
+            assert_eq!(chunk.parts().concat(), whole);
+            assert!(watched.iter().all(|block| block.is_unique() == is_copied));
+            assert!(chunk.advance(left));
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// would take that away.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a client takes nothing before it gets a copy of what is left: one that reads takes more soon.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Most bytes that are read of a client whose stream goes on. Behind more of them the socket is left alone.
 const MOST_READ: u32 = 64 * 1024;
 
@@ -268,11 +271,11 @@ impl<S: Sockets> Worker<S> {
             }
             State::Active(active) => {
                 let timeout = client.guard.write_timeout();
-                let stalled = active.stalled_since.filter(|since| now >= *since + timeout);
-                if stalled.is_some() {
-                    self.try_again(token, now);
-                } else {
-                    self.make_ready(token);
+                match active.stalled_since {
+                    Some(since) if now >= since + timeout => self.try_again(token, now),
+                    // An event tells when its socket takes more.
+                    Some(_) => self.watch_stall(slot, now),
+                    None => self.make_ready(token),
                 }
             }
         }

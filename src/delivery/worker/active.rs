@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{LINGER, Turn, WRITES, Worker};
+use super::{LINGER, SETTLED, Turn, WRITES, Worker};
 use crate::delivery::chunk::{self, Unwritten};
 use crate::delivery::client::State;
 use crate::delivery::sockets::{Sockets, Token, number};
@@ -41,10 +41,8 @@ impl<S: Sockets> Worker<S> {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return self.fail(token.slot, &error),
                 }
-                let since = *active.stalled_since.get_or_insert(now);
-                let until = since + client.guard.write_timeout();
-                self.call_at(slot, until);
-                return;
+                active.stalled_since.get_or_insert(now);
+                return self.watch_stall(slot, now);
             }
             if active.is_ending {
                 return self.end(slot, now);
@@ -98,7 +96,26 @@ impl<S: Sockets> Worker<S> {
             return self.make_ready(token);
         }
         active.stalled_since = Some(now);
-        let until = now + client.guard.write_timeout();
+        self.watch_stall(slot, now);
+    }
+
+    /// Has a client that takes nothing called when that has lasted too long, and before to let go of what it shares. That
+    /// cannot always be done yet, so it is tried again after twice the time.
+    pub(super) fn watch_stall(&mut self, slot: usize, now: Instant) {
+        let client = &mut self.clients[slot];
+        let State::Active(active) = &mut client.state else {
+            return;
+        };
+        let (Some(since), Some(unwritten)) = (active.stalled_since, &mut active.unwritten) else {
+            return;
+        };
+        let lasts = now.saturating_duration_since(since);
+        let mut until = since + client.guard.write_timeout();
+        if lasts < SETTLED {
+            until = until.min(since + SETTLED);
+        } else if !unwritten.detach() {
+            until = until.min(now + lasts);
+        }
         self.call_at(slot, until);
     }
 

@@ -119,6 +119,19 @@ impl Crowd {
         self.members[client].forget();
     }
 
+    /// Has a connected client read nothing from now on, or read again. Its connection may end meanwhile.
+    pub fn mute(&mut self, client: usize, is_muted: bool) {
+        if let Some(socket) = &self.members[client].socket {
+            let flags = if is_muted {
+                epoll::EventFlags::empty()
+            } else {
+                epoll::EventFlags::IN
+            };
+            let token = epoll::EventData::new_u64(client as u64);
+            epoll::modify(&self.epoll, socket, token, flags).expect("it is waited for");
+        }
+    }
+
     pub fn is_connected(&self, client: usize) -> bool {
         self.members[client].socket.is_some()
     }

@@ -1,4 +1,4 @@
-//! Some clients stop reading for a while. The others must not be delayed, the daemon's memory must not grow with the
+//! Some clients stop reading for a while, one after the other. The others must not be delayed, the daemon's memory must not grow with the
 //! records that the stalled ones miss, and these must get them when they read again: every record (`lag = "replay"`), or
 //! the right table (`lag = "latest"`).
 
@@ -89,6 +89,21 @@ impl Progress<'_> {
             written.saturating_sub(self.seen.load(Ordering::Relaxed))
         };
         self.plan.ahead.is_some_and(|most| lead() > most) && !self.is_done()
+    }
+
+    /// How many of the slow clients read nothing now: in the first half of the stall they stop one after the other, each
+    /// at other records.
+    fn stalled(&self) -> usize {
+        if self.phase() != Phase::Stalled {
+            return 0;
+        }
+        let [warming, before, stall, _] = self.plan.records;
+        let passed = self
+            .written
+            .load(Ordering::Relaxed)
+            .saturating_sub(warming + before);
+        let half = (stall / 2).max(1);
+        (self.plan.slow * passed.min(half) as usize).div_ceil(half as usize)
     }
 
     fn is_done(&self) -> bool {
@@ -274,12 +289,13 @@ fn read(readers: &mut Readers, progress: &Progress<'_>) -> [Vec<u32>; PHASES.len
 
 /// Reads except during the stall. Closed clients reconnect; returns how often that was.
 fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
-    let mut returned = 0;
+    let (mut returned, mut muted) = (0, 0);
     while !progress.is_done() {
-        if progress.phase() == Phase::Stalled {
-            thread::sleep(millis(20));
-            continue;
+        let stalled = progress.stalled();
+        for client in stalled.min(muted)..stalled.max(muted) {
+            readers.crowd.mute(client, stalled > muted);
         }
+        muted = stalled;
         for (client, _) in readers.poll(millis(20), |_| {}) {
             returned += 1;
             let path = path_of(client);
@@ -288,6 +304,7 @@ fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
                     .tally
                     .strange(|| format!("client {client} cannot reconnect: {error}"));
             }
+            readers.crowd.mute(client, client < muted);
         }
     }
     returned

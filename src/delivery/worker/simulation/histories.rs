@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::super::{SETTLED, State};
 use super::client::{Begin, Want};
 use super::rig::{Kind, Record, SMALL_LOG};
 use super::sockets::Faults;
@@ -277,4 +278,54 @@ fn a_client_that_sends_without_end_holds_up_nobody() {
         simulation.settle();
     }
     simulation.end(End::Goodbye);
+}
+
+/// Bytes of a block stay in memory as long as anybody has a part of them.
+#[test]
+fn a_client_that_stalls_lets_go_of_the_logs_blocks() {
+    for lag in [Lag::Disconnect, Lag::Latest] {
+        let kind = Kind {
+            has_table: lag == Lag::Latest,
+            lag,
+            has_small_log: true,
+        };
+        let mut simulation = Simulation::new(kind, 1, false);
+        for _ in 0..3 {
+            simulation.join(Want {
+                begin: Begin::Default,
+                key: None,
+                access: None,
+                room: 600,
+            });
+        }
+        // All are at the head: the first record stalls one, the second another, in mid-chunk.
+        simulation.network.read(1, 600);
+        simulation.network.read(2, usize::MAX);
+        simulation.settle();
+        for len in [1000, 40_000] {
+            simulation.rig.append(&[(1, Some(len))]);
+            simulation.settle();
+        }
+        let stalled = |simulation: &Simulation| -> Vec<bool> {
+            let clients = simulation.worker.clients.iter();
+            clients
+                .filter_map(|(_, client)| match &client.state {
+                    State::Active(active) => active.unwritten.as_ref().map(|unwritten| unwritten.is_own),
+                    _ => None,
+                })
+                .collect()
+        };
+        assert_eq!(stalled(&simulation), [false, false]);
+        clock::advance(SETTLED);
+        simulation.settle();
+        assert!(stalled(&simulation).contains(&true), "few bytes are copied");
+        // The others leave the log with their block, and are the client's alone then.
+        simulation.rig.append(&[(2, Some(3000)), (3, Some(3000))]);
+        clock::advance(SETTLED);
+        simulation.settle();
+        assert_eq!(stalled(&simulation), [true, true]);
+        simulation.rig.may_skip |= lag == Lag::Disconnect;
+        simulation.check_complete(|_| false);
+        simulation.end(End::Leave);
+    }
 }
