@@ -8,7 +8,7 @@ use super::settings::{DeliveryDriver, Draft};
 use super::stream::{DEFAULT_LOG_BYTES, DEFAULT_MAX_TABLE_BYTES, LEAST_LOG, StreamSettings};
 use super::units::Size;
 
-/// Replays in memory (32 MiB) and pieces of tables for clients (16 MiB).
+/// Replays in memory (16 MiB), what they read ahead (as much) and pieces of tables for clients (16 MiB).
 const SHARED: u64 = 48 << 20;
 
 /// An estimate of all that has no bound of its own here: the program, records read ahead, queues, files of the page.

@@ -23,8 +23,8 @@ pub fn trials() -> Vec<Trial> {
 
 const PARTITIONS: usize = 3;
 
-/// Records of each partition, and their size: much more than anything on the way can hold (the
-/// replay's window and a client library's read-ahead, 4 MiB each, and sockets).
+/// Records of each partition, and their size: much more than anything on the way can hold (2 MiB of a replay, what a client
+/// library reads ahead, 4 MiB at most, and sockets).
 const RECORDS: usize = 1500;
 const BYTES: usize = 10_000;
 

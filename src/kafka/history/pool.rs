@@ -37,15 +37,15 @@ use crate::logging::Seldom;
 /// Replays that run at once: each may hold a fetch of a few MiB.
 const REPLAY_THREADS: usize = 4;
 
-/// Replays of all streams whose records are buffered at once: up to [`LIMITS`] each, so 32 MiB in all.
+/// Replays of all streams whose records are buffered at once: up to [`LIMITS`] each, so 16 MiB in all.
 const SLOTS: usize = 8;
 
 /// Handles of Kafka clients that replays and lookups may have at once. A lookup needs no consumer.
 pub const MAX_HANDLES: usize = HANDLES * REPLAY_THREADS + LOOKUP_THREADS;
 
-/// The limits of every slot. More memory than a few fetches makes no reader faster.
+/// The limits of every slot. More memory than two fetches makes no reader faster.
 const LIMITS: SlotLimits = SlotLimits {
-    max_bytes: 4 * 1024 * 1024,
+    max_bytes: 2 * 1024 * 1024,
     slow_reader_timeout: Duration::from_secs(1),
 };
 
