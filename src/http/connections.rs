@@ -222,7 +222,7 @@ impl Connections {
         Arc::new(Connection::new(counted, port, is_tls))
     }
 
-    fn count_end(&self, peer: Peer, closed_by: Limit) {
+    fn count_end(&self, peer: Peer, closed_by: Limit, write_timeout: Duration) {
         let counter = match closed_by {
             Limit::WriteTimeout => &self.write_timeouts,
             Limit::HeadTimeout => &self.head_timeouts,
@@ -232,13 +232,12 @@ impl Connections {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if closed_by == Limit::WriteTimeout {
-            let timeout = self.write_timeout();
             let mut log = self.timeout_log.lock();
             match log.admit() {
                 Some(held_back) => {
-                    info!("{peer}: closed, took no byte for {timeout:?} (write_timeout){held_back}");
+                    info!("{peer}: closed, took no byte for {write_timeout:?} (write_timeout){held_back}");
                 }
-                None => debug!("{peer}: closed, took no byte for {timeout:?} (write_timeout)"),
+                None => debug!("{peer}: closed, took no byte for {write_timeout:?} (write_timeout)"),
             }
         }
     }
@@ -276,6 +275,8 @@ pub(super) struct Counted {
     /// Its part of the connections of its address.
     _share: Share,
     peer: Peer,
+    /// In milliseconds, as configured when it began. Four bytes, because every client has one.
+    write_timeout: u32,
     /// Whether it is a stream of HTTP/2.
     is_stream: bool,
     /// Dropped with this, for which the listener waits.
@@ -290,6 +291,7 @@ impl Counted {
             connections: Arc::clone(connections),
             _share: share,
             peer,
+            write_timeout: u32::try_from(connections.write_timeout().as_millis()).unwrap_or(u32::MAX),
             is_stream,
             serving: OnceLock::new(),
             closed_by: Mutex::new(None),
@@ -302,7 +304,7 @@ impl Counted {
 
     /// How long the socket may take no byte.
     pub(super) fn write_timeout(&self) -> Duration {
-        self.connections.write_timeout()
+        Duration::from_millis(self.write_timeout.into())
     }
 
     /// Notes the limit that closes the connection; the first one counts.
@@ -314,7 +316,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(limit) = *self.closed_by.get_mut() {
-            self.connections.count_end(self.peer, limit);
+            self.connections.count_end(self.peer, limit, self.write_timeout());
         }
         if !self.is_stream {
             self.connections.open.fetch_sub(1, Ordering::Relaxed);
