@@ -68,8 +68,11 @@ fn ring() -> io::Result<io_uring::IoUring> {
     }
 }
 
-/// Writes a byte by a ring of its own.
-fn try_out() -> io::Result<()> {
+/// Writes a byte by a ring of its own: whether this process can write by one.
+///
+/// # Errors
+/// When the kernel is too old, or forbids any of the system calls.
+pub(super) fn try_out() -> io::Result<()> {
     static BYTE: [u8; 1] = [0];
     let mut ring = ring()?;
     ring.submitter().register_enable_rings()?;
@@ -103,12 +106,11 @@ fn try_out() -> io::Result<()> {
 }
 
 impl IoUring {
-    /// A ring for the thread that will use it. Another one has written a byte, so this process can write by it.
+    /// A ring for the thread that will use it, after one was [tried out](try_out).
     ///
     /// # Errors
-    /// When the kernel is too old, or forbids any of the system calls.
+    /// When the kernel has no memory for it.
     pub(super) fn new(epoll: Epoll) -> io::Result<Self> {
-        try_out()?;
         let ring = ring()?;
         let files = getrlimit(Resource::Nofile).current.unwrap_or(MOST_KNOWN);
         let most = number(usize::try_from(files.min(MOST_KNOWN)).unwrap_or(0));

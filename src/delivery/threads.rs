@@ -12,7 +12,7 @@ use log::{error, info};
 use super::epoll::Epoll;
 use super::intake::Intake;
 #[cfg(feature = "io-uring")]
-use super::io_uring::IoUring;
+use super::io_uring::{IoUring, try_out};
 use super::new_client::NewClient;
 use super::sockets::Sockets;
 use super::worker::Worker;
@@ -138,6 +138,7 @@ fn epolls(intakes: &[Arc<Intake<OwnedFd>>]) -> impl Iterator<Item = io::Result<E
 /// A ring for each thread, or why there are none.
 #[cfg(feature = "io-uring")]
 fn rings(intakes: &[Arc<Intake<OwnedFd>>]) -> io::Result<Vec<IoUring>> {
+    try_out()?;
     epolls(intakes).map(|epoll| IoUring::new(epoll?)).collect()
 }
 

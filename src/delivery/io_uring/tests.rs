@@ -168,7 +168,8 @@ proptest! {
         len in prop_oneof![Just(1_usize), 2..2_000_usize, 50_000..400_000_usize],
     ) {
         let intake = alarm().expect("an eventfd");
-        let mut ring = match IoUring::new(Epoll::new(&intake).expect("epoll")) {
+        let epoll = Epoll::new(&intake).expect("epoll");
+        let mut ring = match try_out().and_then(|()| IoUring::new(epoll)) {
             Ok(ring) => ring,
             Err(error) => {
                 // The kernel forbids it.
