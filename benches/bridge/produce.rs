@@ -80,8 +80,9 @@ impl Source {
                 .unwrap_or_else(|(error, _)| panic!("{error}"));
             self.producer.poll(Duration::ZERO);
         }
+        // The first records of five hundred new topics take twenty seconds.
         self.producer
-            .flush(Duration::from_secs(10))
+            .flush(Duration::from_secs(60))
             .expect("records are acknowledged");
     }
 }

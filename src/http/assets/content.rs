@@ -1,6 +1,7 @@
 //! The bytes of one file of the page, plain and compressed.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -75,21 +76,35 @@ impl Template {
 #[derive(Debug)]
 pub(super) struct Content {
     plain: Bytes,
-    /// Only where it is smaller.
-    gzip: Option<Bytes>,
+    /// Only where it is smaller. Made when it is first wanted, unless it came with the file.
+    gzip: OnceLock<Option<Bytes>>,
 }
 
 impl Content {
-    pub(super) const fn new(plain: Bytes, gzip: Option<Bytes>) -> Self {
-        Self { plain, gzip }
+    /// A file with its compressed form, or without one.
+    pub(super) fn new(plain: Bytes, gzip: Option<Bytes>) -> Self {
+        Self {
+            plain,
+            gzip: gzip.into(),
+        }
+    }
+
+    /// A file that is compressed when that is first wanted, in some milliseconds.
+    pub(super) const fn to_compress(plain: Bytes) -> Self {
+        Self {
+            plain,
+            gzip: OnceLock::new(),
+        }
     }
 
     pub(super) const fn plain(&self) -> &Bytes {
         &self.plain
     }
 
-    pub(super) const fn gzip(&self) -> Option<&Bytes> {
-        self.gzip.as_ref()
+    /// The compressed form, where that is smaller.
+    pub(super) fn gzip(&self) -> Option<&Bytes> {
+        let gzip = self.gzip.get_or_init(|| compress(&self.plain).map(Into::into));
+        gzip.as_ref()
     }
 }
 

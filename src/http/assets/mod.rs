@@ -1,7 +1,7 @@
 //! The files of the page: those in the binary, or a directory in their place.
 //!
-//! The files in the binary are prepared once: index.html filled, scripts and styles without comments, all compressed where that helps, ETags made. Those of a
-//! directory are found by [`directory`], and so is the configured logo.
+//! The files in the binary are prepared once: index.html filled, scripts and styles without comments, ETags made. They are
+//! compressed when somebody wants that. Those of a directory are found by [`directory`], and so is the configured logo.
 
 mod content;
 mod directory;
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
-use self::content::{Content, INDEX, LOGO, Template, compress};
+use self::content::{Content, INDEX, LOGO, Template};
 use self::directory::{Body, Directory, Pieces};
 use self::slim::slim;
 use super::accept;
@@ -94,8 +94,8 @@ impl Assets {
                 plain = template.fill(plain);
             }
             let tag = format!("{:08x}-{:x}-{salt:x}", crc32fast::hash(&plain), plain.len());
-            let gzip = compress(&plain).map(Into::into);
-            let content = Content::new(plain.into(), gzip);
+            // Compressing all takes two thirds of the time from the start of the daemon to its first answer.
+            let content = Content::to_compress(plain.into());
             (name, (tag, Arc::new(content)))
         };
         let files = match &ui.assets {
@@ -208,8 +208,8 @@ impl<'a> Client<'a> {
 
     fn answer(&self, name: &str, tag: Option<&str>, body: Body) -> Response {
         let gzip = match &body {
-            Body::Kept(content) => content.gzip().cloned().filter(|_| self.takes_gzip),
-            Body::OnDisk(..) | Body::Omitted(_) => None,
+            Body::Kept(content) if self.takes_gzip => content.gzip().cloned(),
+            Body::Kept(_) | Body::OnDisk(..) | Body::Omitted(_) => None,
         };
         let is_gzip = gzip.is_some();
         let known = match (&body, tag) {
