@@ -94,7 +94,7 @@ impl Assets {
                 plain = template.fill(plain);
             }
             let tag = format!("{:08x}-{:x}-{salt:x}", crc32fast::hash(&plain), plain.len());
-            // Compressing all takes two thirds of the time from the start of the daemon to its first answer.
+            // Compressing all would take as long as everything else from the daemon's start to its first answer.
             let content = Content::to_compress(plain.into());
             (name, (tag, Arc::new(content)))
         };
