@@ -145,8 +145,8 @@ impl Unwritten {
     }
 
     /// Copies what is left, if that is little or nothing else has the data: a part of a block keeps all of it in memory
-    /// (up to 256 KiB), also after it has left the log. Returns whether it is a copy now.
-    pub(super) fn detach(&mut self) -> bool {
+    /// (up to 256 KiB), also after it has left the log. Of a piece of a table, so few bytes are no longer counted.
+    pub(super) fn detach(&mut self) {
         if !self.is_own {
             let parts = self.parts();
             let left: usize = parts.iter().map(|part| part.len()).sum();
@@ -157,7 +157,6 @@ impl Unwritten {
                 self.is_own = true;
             }
         }
-        self.is_own
     }
 
     /// The socket has taken so many more bytes; returns whether it has all.
@@ -240,7 +239,8 @@ mod tests {
                 drop(blocks);
                 Vec::new()
             };
-            assert_eq!(chunk.detach(), is_copied, "{left} {is_shared}");
+            chunk.detach();
+            assert_eq!(chunk.is_own, is_copied, "{left} {is_shared}");
             assert_eq!(chunk.parts().concat(), whole);
             assert!(watched.iter().all(|block| block.is_unique() == is_copied));
             assert!(chunk.advance(left));

@@ -218,7 +218,7 @@ impl Connections {
         is_tls: bool,
     ) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted::new(self, share, peer, false);
+        let counted = Counted::new(self, share, peer, self.write_timeout());
         Arc::new(Connection::new(counted, port, is_tls))
     }
 
@@ -286,13 +286,26 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn new(connections: &Arc<Connections>, share: Share, peer: Peer, is_stream: bool) -> Arc<Self> {
+    fn new(connections: &Arc<Connections>, share: Share, peer: Peer, write_timeout: Duration) -> Arc<Self> {
         Arc::new(Self {
             connections: Arc::clone(connections),
             _share: share,
             peer,
-            write_timeout: u32::try_from(connections.write_timeout().as_millis()).unwrap_or(u32::MAX),
-            is_stream,
+            write_timeout: u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX),
+            is_stream: false,
+            serving: OnceLock::new(),
+            closed_by: Mutex::new(None),
+        })
+    }
+
+    /// A stream of this connection of HTTP/2.
+    fn stream(&self) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Arc::clone(&self.connections),
+            _share: Share::default(),
+            peer: self.peer,
+            write_timeout: self.write_timeout,
+            is_stream: true,
             serving: OnceLock::new(),
             closed_by: Mutex::new(None),
         })
@@ -401,8 +414,7 @@ impl Connection {
 
     /// A stream of this connection of HTTP/2.
     pub(super) fn stream(self: &Arc<Self>) -> Arc<Self> {
-        let connections = &self.counted.connections;
-        let counted = Counted::new(connections, Share::default(), self.counted.peer, true);
+        let counted = self.counted.stream();
         Arc::new(Self {
             client_certificate: self.client_certificate.clone(),
             of: Some(Arc::clone(self)),

@@ -172,15 +172,15 @@ pub async fn serve(
 trait Accept {
     type Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static;
 
-    async fn accept_one(&self, write_timeout: Duration) -> io::Result<(Self::Socket, Peer)>;
+    async fn accept_one(&self, connections: &Connections) -> io::Result<(Self::Socket, Peer)>;
 }
 
 impl Accept for TcpListener {
     type Socket = TcpStream;
 
-    async fn accept_one(&self, write_timeout: Duration) -> io::Result<(TcpStream, Peer)> {
+    async fn accept_one(&self, connections: &Connections) -> io::Result<(TcpStream, Peer)> {
         let (stream, peer) = self.accept().await?;
-        if let Err(error) = set_options(&stream, write_timeout) {
+        if let Err(error) = set_options(&stream, connections.write_timeout()) {
             debug!("{peer}: {error}");
         }
         // A socket of both families shows IPv4 as `::ffff:10.0.0.1`.
@@ -192,7 +192,7 @@ impl Accept for TcpListener {
 impl Accept for UnixListener {
     type Socket = UnixStream;
 
-    async fn accept_one(&self, _write_timeout: Duration) -> io::Result<(UnixStream, Peer)> {
+    async fn accept_one(&self, _: &Connections) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = self.accept().await?;
         Ok((stream, Peer::Unix))
     }
@@ -222,7 +222,7 @@ async fn accept_all<L: Accept>(
         let is_paused = if connections.can_accept() {
             let accept = async {
                 transport.wait().await;
-                listener.accept_one(connections.write_timeout()).await
+                listener.accept_one(connections).await
             };
             let accepted = tokio::select! {
                 accepted = accept => accepted,

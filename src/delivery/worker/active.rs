@@ -99,8 +99,8 @@ impl<S: Sockets> Worker<S> {
         self.watch_stall(slot, now);
     }
 
-    /// Has a client that takes nothing called when that has lasted too long, and before to let go of what it shares. That
-    /// cannot always be done yet, so it is tried again after twice the time.
+    /// Has a client that takes nothing called when that has lasted too long, and before, after a second and whenever
+    /// the time has doubled, to let go of what it shares.
     pub(super) fn watch_stall(&mut self, slot: usize, now: Instant) {
         let client = &mut self.clients[slot];
         let State::Active(active) = &mut client.state else {
@@ -113,7 +113,9 @@ impl<S: Sockets> Worker<S> {
         let mut until = since + client.guard.write_timeout();
         if lasts < SETTLED {
             until = until.min(since + SETTLED);
-        } else if !unwritten.detach() {
+        } else {
+            unwritten.detach();
+            // Never much further off than the stall is long: one that ends leaves its entry in the wheel.
             until = until.min(now + lasts);
         }
         self.call_at(slot, until);

@@ -9,6 +9,7 @@ use crate::harness::broker::{Broker, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::memory::{mebibytes, peak, reset_peak, resident};
 use crate::harness::wait::{block_on, millis, secs};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -185,7 +186,7 @@ struct Seen {
     before: u64,
     stalled: u64,
     /// Slow clients that had to reconnect.
-    returned: u32,
+    returned: usize,
 }
 
 /// Writes and reads through all phases.
@@ -287,9 +288,9 @@ fn read(readers: &mut Readers, progress: &Progress<'_>) -> [Vec<u32>; PHASES.len
     ages
 }
 
-/// Reads except during the stall. Closed clients reconnect; returns how often that was.
-fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
-    let (mut returned, mut muted) = (0, 0);
+/// Reads except during the stall. Closed clients reconnect; returns how many did.
+fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> usize {
+    let (mut returned, mut muted) = (BTreeSet::new(), 0);
     while !progress.is_done() {
         let stalled = progress.stalled();
         for client in stalled.min(muted)..stalled.max(muted) {
@@ -297,7 +298,7 @@ fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
         }
         muted = stalled;
         for (client, _) in readers.poll(millis(20), |_| {}) {
-            returned += 1;
+            returned.insert(client);
             let path = path_of(client);
             if let Err(error) = readers.crowd.connect(client, port, path, Some(RECEIVE_BUFFER)) {
                 readers
@@ -307,7 +308,7 @@ fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
             readers.crowd.mute(client, client < muted);
         }
     }
-    returned
+    returned.len()
 }
 
 fn memory(report: &mut Report, before: u64, stalled: u64, recovered: u64) {
@@ -351,14 +352,14 @@ fn latency(report: &mut Report, plan: &Plan, mut ages: [Vec<u32>; PHASES.len()])
 }
 
 /// All slow clients must have fallen behind the log or have been disconnected: the stall was long enough.
-fn fell_behind(report: &mut Report, plan: &Plan, daemon: &Daemon, slow: &Readers, returned: u32) {
+fn fell_behind(report: &mut Report, plan: &Plan, daemon: &Daemon, slow: &Readers, returned: usize) {
     let streams = block_on(daemon.get("/streams")).json();
     let replayed = streams["streams"][0]["slow_clients"].as_u64().unwrap_or(0);
     let got_latest: usize = slow.all.iter().filter(|reader| reader.conflated > 0).count();
     report.figure("fell behind and got all from Kafka", replayed);
     report.figure("fell behind and got the latest", got_latest);
     report.figure("disconnected, and reconnected", returned);
-    let fell = replayed + got_latest as u64 + u64::from(returned);
+    let fell = replayed + (got_latest + returned) as u64;
     report.demand(
         fell >= plan.slow as u64,
         format!("only {fell} clients fell behind"),

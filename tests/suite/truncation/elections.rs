@@ -8,7 +8,7 @@ use kafka_sse_bridge::config::{Lag, Start};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 
-/// Cases where `PROPTEST_CASES` names no number. A long run:
+/// Cases where `PROPTEST_CASES` is not set. A long run:
 /// `PROPTEST_CASES=20000 cargo test --test suite -- after_any_elections`.
 const CASES: u32 = 60;
 
