@@ -1,6 +1,6 @@
-//! Some clients stop reading for a while, one after the other. The others must not be delayed, the daemon's memory must not grow with the
-//! records that the stalled ones miss, and these must get them when they read again: every record (`lag = "replay"`), or
-//! the right table (`lag = "latest"`).
+//! Some clients stop reading for a while, one after the other. The others must not be delayed, the daemon's memory must
+//! not grow with the records that the stalled ones miss, and these must get them when they read again: every record
+//! (`lag = "replay"`), or the right table (`lag = "latest"`).
 
 use super::readers::{Promise, Reader, Readers};
 use super::writer::{Shape, Writer};
