@@ -92,7 +92,11 @@ impl<C: Send + 'static> WorkerThread<C> {
         &self,
         call: impl FnOnce(&mut C) -> T + Send + 'static,
     ) -> Result<T, Abandoned> {
-        let pending = self.begin(call)?;
+        self.wait(&self.begin(call)?)
+    }
+
+    /// Waits for the result of a call, a command or the time limit of calls.
+    pub(crate) fn wait<T>(&self, pending: &PendingCall<T>) -> Result<T, Abandoned> {
         loop {
             self.pulse.beat(CHECK_EVERY);
             match pending.within(CHECK_EVERY) {

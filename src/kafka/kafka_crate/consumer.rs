@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kafka::client::fetch::Response;
+use kafka::client::fetch::{Message, Response};
 use log::debug;
 
-use super::fetcher::{Fetcher, location, partitions, take};
+use super::fetcher::{Fetcher, high_watermark, location, take};
+use super::prefetch::{FetchPlaces, Fetched, Prefetch, following};
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::consumer::Consumer;
@@ -50,6 +51,9 @@ pub(super) struct KafkaCrateConsumer {
     fetcher: Fetcher,
     limits: HashMap<(Arc<str>, u32), i32>,
     fetch_bytes: i32,
+    /// Whether it reads on without end, so that what follows is fetched ahead. A replay ends at an offset.
+    is_live: bool,
+    prefetch: Option<Prefetch>,
     /// Partitions that are stopped. Those stopped at a large batch are tried again.
     stopped: UnreadablePartitions,
     /// The partition whose batch was found to be too large last.
@@ -83,6 +87,8 @@ impl KafkaCrateConsumer {
                 Purpose::Live => FETCH_BYTES.0,
                 Purpose::History => FETCH_BYTES.1,
             },
+            is_live: purpose == Purpose::Live,
+            prefetch: None,
             stopped: UnreadablePartitions::default(),
             too_large: None,
             ended: HashMap::new(),
@@ -108,6 +114,42 @@ impl KafkaCrateConsumer {
             "the kafka crate cannot ask for so many partitions over TLS",
             USE_LIBRDKAFKA,
         ))
+    }
+
+    /// The positions to fetch, each with its limit in bytes.
+    fn places(&self, batcher: &Batcher) -> FetchPlaces {
+        let places: Vec<FetchPosition> = batcher
+            .fetch_positions()
+            .filter(|position| !self.stopped.is_at(position))
+            .collect();
+        let usual = self.usual_limit(places.len());
+        let with_limit = |position: FetchPosition| {
+            let limit = self.limits.get(&position.key()).copied();
+            (position, limit.unwrap_or(usual))
+        };
+        places.into_iter().map(with_limit).collect()
+    }
+
+    fn usual_limit(&self, partitions: usize) -> i32 {
+        i32::try_from(partitions.max(1))
+            .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
+            .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1)
+    }
+
+    /// Begins to fetch what follows a response, if it is known to and every partition was answered.
+    fn begin_next(
+        &self,
+        answer: &[Response],
+        places: &FetchPlaces,
+        found: &[Result<Vec<&Message<'_>>, KafkaError>],
+    ) -> Result<Option<Prefetch>, KafkaError> {
+        let fetched = places.iter().zip(found);
+        let fetched = fetched.map(|((place, _), found)| Fetched::new(answer, place, found));
+        let Some(places) = following(places, fetched, self.usual_limit(places.len())) else {
+            return Ok(None);
+        };
+        let pending = self.fetcher.begin(&places)?;
+        Ok(Some(Prefetch { places, pending }))
     }
 
     fn note_ends(&mut self, answer: &[Response], places: &[(FetchPosition, i32)]) {
@@ -256,26 +298,30 @@ impl Consumer for KafkaCrateConsumer {
 
     fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         self.retry_stopped(batcher)?;
-        let places: Vec<FetchPosition> = batcher
-            .fetch_positions()
-            .filter(|position| !self.stopped.is_at(position))
-            .collect();
+        let wanted = self.places(batcher);
         self.check_request_size(batcher)?;
-        let usual = i32::try_from(places.len().max(1))
-            .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
-            .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
-        let with_limit = |position: FetchPosition| {
-            let limit = self.limits.get(&position.key()).copied();
-            (position, limit.unwrap_or(usual))
-        };
-        let places: Arc<[(FetchPosition, i32)]> = places.into_iter().map(with_limit).collect();
         let started = Instant::now();
-        let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
+        let begun = self.prefetch.take();
+        let begun = begun.and_then(|begun| Some((begun.wanted(&wanted)?, begun.pending)));
+        let (places, pending) = if let Some(begun) = begun {
+            begun
+        } else {
+            let pending = self.fetcher.begin(&wanted)?;
+            (wanted, pending)
+        };
+        let (answer, mut failed) = self.fetcher.finish(&pending, &places)?;
         self.note_ends(&answer, &places);
         self.find_leaders(&answer, &places)?;
+        let found = places
+            .iter()
+            .map(|(place, _)| self.fetcher.messages(&answer, place))
+            .collect::<Vec<_>>();
+        if self.is_live && failed.is_none() {
+            self.prefetch = self.begin_next(&answer, &places, &found)?;
+        }
         let mut is_idle = true;
-        for (place, limit) in &*places {
-            let messages = match self.fetcher.messages(&answer, place) {
+        for ((place, limit), messages) in places.iter().zip(found) {
+            let messages = match messages {
                 Ok(messages) => {
                     self.unauthorized.remove(&place.topic);
                     messages
@@ -290,8 +336,7 @@ impl Consumer for KafkaCrateConsumer {
                 }
             };
             let Some(first) = messages.first() else {
-                let high = partitions(&answer, place)
-                    .find_map(|found| Some(found.data().ok()?.highwatermark_offset()));
+                let high = high_watermark(&answer, place);
                 if let Some(high) = high.filter(|&high| high > place.next)
                     && let Err(error) = self.grow(place, *limit, high)
                 {

@@ -11,6 +11,7 @@ use kafka::client::{FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 
 use super::open::open;
+use super::prefetch::FetchPlaces;
 use crate::kafka::admin::no_answer;
 use crate::kafka::auth_error::AuthError;
 use crate::kafka::batcher::{Batcher, FetchPosition};
@@ -21,11 +22,14 @@ use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 use crate::kafka::wire_protocol::BrokerClient;
-use crate::kafka::worker_thread::WorkerThread;
+use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 
 /// The smallest size of a message in the old format: offset, size, checksum, magic, attributes and two
 /// lengths. Limits that differ by less cannot separate two messages.
 const MESSAGE_OVERHEAD: i32 = 26;
+
+/// What the crate returns for a fetch.
+pub(super) type FetchAnswer = Result<Vec<Response>, Error>;
 
 struct Library {
     client: KafkaClient,
@@ -140,17 +144,25 @@ impl Fetcher {
         Ok(found)
     }
 
-    /// Fetches all positions at once. If an unreadable batch makes that fail, fetches them one by one, so that the
-    /// others continue.
-    pub(super) fn fetch_all(
+    /// Begins to fetch all positions at once.
+    pub(super) fn begin(&self, places: &FetchPlaces) -> Result<PendingCall<FetchAnswer>, KafkaError> {
+        let places = Arc::clone(places);
+        let pending = self.library.begin(move |library| {
+            let requests = places.iter().map(|(place, limit)| request(place, *limit));
+            library.client.fetch_messages(requests)
+        });
+        pending.map_err(|abandoned| no_answer(&self.brokers, abandoned))
+    }
+
+    /// Waits for a fetch. If an unreadable batch made it fail, fetches `places` one by one, so that the others
+    /// continue.
+    pub(super) fn finish(
         &self,
-        places: &Arc<[(FetchPosition, i32)]>,
+        pending: &PendingCall<FetchAnswer>,
+        places: &FetchPlaces,
     ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
-        let asked = Arc::clone(places);
-        let answer = self.call(move |client| {
-            client.fetch_messages(asked.iter().map(|(place, limit)| request(place, *limit)))
-        })?;
-        match answer {
+        let answer = self.library.wait(pending);
+        match answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))? {
             Ok(answer) => Ok((answer, None)),
             Err(Error::UnsupportedCompression) => self.fetch_each(places),
             // A broker that cannot convert a stored batch closes the connection without a response.
@@ -195,11 +207,7 @@ impl Fetcher {
             .map_err(|error| self.partition_failed(place, &error))
     }
 
-    fn fetch_one(
-        &self,
-        place: &FetchPosition,
-        limit: i32,
-    ) -> Result<Result<Vec<Response>, Error>, KafkaError> {
+    fn fetch_one(&self, place: &FetchPosition, limit: i32) -> Result<FetchAnswer, KafkaError> {
         let place = place.clone();
         self.call(move |client| client.fetch_messages_for_partition(&request(&place, limit)))
     }
@@ -242,16 +250,18 @@ fn request(position: &FetchPosition, limit: i32) -> FetchPartition<'_> {
     FetchPartition::new(&position.topic, number, position.next).with_max_bytes(limit)
 }
 
-pub(super) fn partitions<'a>(
-    answer: &'a [Response],
-    place: &FetchPosition,
-) -> impl Iterator<Item = &'a Partition<'a>> {
+fn partitions<'a>(answer: &'a [Response], place: &FetchPosition) -> impl Iterator<Item = &'a Partition<'a>> {
     answer
         .iter()
         .flat_map(Response::topics)
         .filter(|topic| topic.topic() == &*place.topic)
         .flat_map(Topic::partitions)
         .filter(|partition| u32::try_from(partition.partition()) == Ok(place.partition))
+}
+
+/// The high watermark of a partition; `None` if the response omits it or has an error for it.
+pub(super) fn high_watermark(answer: &[Response], place: &FetchPosition) -> Option<i64> {
+    partitions(answer, place).find_map(|found| Some(found.data().ok()?.highwatermark_offset()))
 }
 
 pub(super) fn take(place: &FetchPosition, messages: &[&Message<'_>], batcher: &mut Batcher) {

@@ -19,6 +19,7 @@ mod admin;
 mod consumer;
 mod fetcher;
 mod open;
+mod prefetch;
 
 use std::sync::Arc;
 
