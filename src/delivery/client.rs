@@ -48,8 +48,21 @@ pub(super) struct Active<S> {
     pub(super) is_ending: bool,
     /// Whether it is in the worker's queue.
     pub(super) is_ready: bool,
+    pub(super) service: Service,
     pub(super) alarm: Arc<Alarm<S>>,
     pub(super) waker: Waker,
+}
+
+/// Whether a client that is behind is [served](super::worker).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Service {
+    /// It is not behind, or its socket takes nothing.
+    #[default]
+    None,
+    /// Others are.
+    Waits,
+    /// For so many further steps, and longer where nobody waits.
+    Served { steps: u8 },
 }
 
 impl<S> Client<S> {

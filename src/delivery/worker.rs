@@ -3,6 +3,7 @@
 
 mod active;
 mod parking;
+mod service;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use slab::Slab;
 
-use super::client::{Active, Client, NO_TIMER, State};
+use super::client::{Active, Client, NO_TIMER, Service, State};
 use super::group::Group;
 use super::intake::{Alarm, Intake, Woken};
 use super::new_client::NewClient;
@@ -58,6 +59,9 @@ pub(super) struct Worker<S: Sockets> {
     generation: u32,
     arrived: VecDeque<NewClient<S::Socket>>,
     ready: VecDeque<Token>,
+    /// The clients that are behind: those that are served, and those that wait for it.
+    served: Vec<Token>,
+    waiting: VecDeque<Token>,
     sweeping: VecDeque<u32>,
     wheel: Wheel<Token>,
     called: VecDeque<Token>,
@@ -80,6 +84,8 @@ impl<S: Sockets> Worker<S> {
             generation: 0,
             arrived: VecDeque::new(),
             ready: VecDeque::new(),
+            served: Vec::new(),
+            waiting: VecDeque::new(),
             sweeping: VecDeque::new(),
             wheel: Wheel::new(now),
             called: VecDeque::new(),
@@ -140,6 +146,7 @@ impl<S: Sockets> Worker<S> {
                 writes += self.sweep(group, SLICE - writes);
             }
         }
+        let next_served = self.serve(now);
         let is_busy = !(self.arrived.is_empty()
             && self.called.is_empty()
             && self.ready.is_empty()
@@ -147,7 +154,7 @@ impl<S: Sockets> Worker<S> {
         if is_busy {
             return Ok(Some(Duration::ZERO));
         }
-        let next = self.wheel.next();
+        let next = self.wheel.next().into_iter().chain(next_served).min();
         Ok(next.map(|next| next.saturating_duration_since(self.sockets.now())))
     }
 
@@ -307,7 +314,7 @@ impl<S: Sockets> Worker<S> {
             && let State::Active(active) = &self.clients[slot].state
             && active.stalled_since.is_some()
         {
-            self.make_ready(token);
+            self.go_on(token);
         }
     }
 
@@ -349,6 +356,7 @@ impl<S: Sockets> Worker<S> {
     fn close(&mut self, slot: u32) {
         let now = self.sockets.now();
         self.unpark(slot as usize, now);
+        self.end_service(slot as usize);
         self.sockets.unregister(slot);
         let mut client = self.clients.remove(slot as usize);
         if let State::Active(active) = &client.state {
@@ -387,6 +395,7 @@ fn active<S: Send + 'static>(
         stalled_since: None,
         is_ending: false,
         is_ready: false,
+        service: Service::None,
         waker: alarm.waker(),
         alarm,
     }

@@ -61,6 +61,7 @@ impl<S: Sockets> Worker<S> {
                     active.is_ending = true;
                 }
                 Step::Wait(until) => {
+                    self.end_service(slot);
                     if until > now && self.park(slot, now) {
                         return;
                     }
@@ -74,7 +75,7 @@ impl<S: Sockets> Worker<S> {
                 }
             }
         }
-        self.make_ready(token);
+        self.go_on(token);
     }
 
     /// Has a parked client write the rest of these bytes when its socket takes more, unless the connection has failed.
@@ -143,6 +144,7 @@ impl<S: Sockets> Worker<S> {
 
     /// A stream has ended and everything is written: the connection waits for the client.
     fn end(&mut self, slot: usize, now: Instant) {
+        self.end_service(slot);
         let client = &mut self.clients[slot];
         let until = now + LINGER;
         if let State::Active(active) = std::mem::replace(&mut client.state, State::Ended { until }) {

@@ -8,6 +8,7 @@ mod clock;
 mod histories;
 mod received;
 mod rig;
+mod serving;
 mod sockets;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use self::client::{Begin, SimClient, Want};
 use self::rig::{Kind, Rig};
 use self::sockets::{Faults, Network, SimSocket, SimSockets};
-use super::{Stopped, Worker};
+use super::{Stopped, Worker, service};
 use crate::delivery::intake::Intake;
 use crate::stream::control::Goodbye;
 use crate::stream::counters::Departure;
@@ -79,11 +80,8 @@ impl Simulation {
         timeout != Some(Duration::ZERO) && !has_events
     }
 
-    /// Turns until there is nothing more to do, and steps the subscriptions beside.
-    fn settle(&mut self) {
-        for client in &mut self.clients {
-            client.step_reference();
-        }
+    /// Turns until there is nothing more to do at this time.
+    fn settle_now(&mut self) {
         let mut quiet = 0;
         for _ in 0..MOST_TURNS {
             // What an event has brought about is done in the next turn.
@@ -93,6 +91,22 @@ impl Simulation {
             }
         }
         panic!("endless");
+    }
+
+    /// Turns until there is nothing more to do and nobody waits to be served, and steps the subscriptions beside.
+    fn settle(&mut self) {
+        for client in &mut self.clients {
+            client.step_reference();
+        }
+        self.settle_now();
+        for _ in 0..MOST_TURNS {
+            if self.worker.waiting.is_empty() {
+                return;
+            }
+            clock::advance(service::PATIENCE);
+            self.settle_now();
+        }
+        panic!("somebody waits for ever");
     }
 
     /// Checks all clients, as far as they got.
