@@ -29,9 +29,13 @@ struct AddressRules {
     trusted_proxies: Vec<Proxy>,
 }
 
-/// One connection of an address, counted until it is dropped; or one that is not limited.
-#[derive(Debug, Default)]
-pub(super) struct Share(Option<(Arc<ConnectionLimit>, Address)>);
+/// A connection of a peer, counted until it is dropped; or one that is not limited.
+#[derive(Debug)]
+pub(super) struct Share {
+    peer: Peer,
+    /// `None` if it is not limited.
+    counted_in: Option<Arc<ConnectionLimit>>,
+}
 
 impl ConnectionLimit {
     /// Applies to connections that begin from now on. Those that began without a limit are not counted.
@@ -49,10 +53,10 @@ impl ConnectionLimit {
     pub(super) fn enter(self: &Arc<Self>, peer: Peer) -> Result<Share, Address> {
         let rules = self.rules.read();
         let Peer::Tcp(socket) = peer else {
-            return Ok(Share::default());
+            return Ok(Share::unlimited(peer));
         };
         if rules.most == 0 || is_proxy(peer, &rules.trusted_proxies) {
-            return Ok(Share::default());
+            return Ok(Share::unlimited(peer));
         }
         let address = Address::from(socket.ip());
         let mut counts = self.counts.lock();
@@ -61,17 +65,33 @@ impl ConnectionLimit {
             return Err(address);
         }
         *count += 1;
-        Ok(Share(Some((Arc::clone(self), address))))
+        Ok(Share {
+            peer,
+            counted_in: Some(Arc::clone(self)),
+        })
+    }
+}
+
+impl Share {
+    pub(super) const fn unlimited(peer: Peer) -> Self {
+        Self {
+            peer,
+            counted_in: None,
+        }
+    }
+
+    pub(super) const fn peer(&self) -> Peer {
+        self.peer
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let Some((limit, address)) = self.0.take() else {
+        let (Some(limit), Peer::Tcp(socket)) = (&self.counted_in, self.peer) else {
             return;
         };
         let mut counts = limit.counts.lock();
-        if let Entry::Occupied(mut count) = counts.entry(address) {
+        if let Entry::Occupied(mut count) = counts.entry(socket.ip().into()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

@@ -210,15 +210,10 @@ impl Connections {
     }
 
     /// Counts a connection, to this port of a listener without TLS, until the last reference to it is dropped.
-    pub(super) fn accept(
-        self: &Arc<Self>,
-        share: Share,
-        peer: Peer,
-        port: Option<u16>,
-        is_tls: bool,
-    ) -> Arc<Connection> {
+    pub(super) fn accept(self: &Arc<Self>, share: Share, port: Option<u16>, is_tls: bool) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted::new(self, share, peer, self.write_timeout());
+        let write_timeout = u32::try_from(self.write_timeout().as_millis()).unwrap_or(u32::MAX);
+        let counted = Counted::new(self, share, write_timeout, false);
         Arc::new(Connection::new(counted, port, is_tls))
     }
 
@@ -272,9 +267,8 @@ pub(super) enum Limit {
 #[derive(Debug)]
 pub(super) struct Counted {
     connections: Arc<Connections>,
-    /// Its part of the connections of its address.
-    _share: Share,
-    peer: Peer,
+    /// Its peer, and its part of the connections of the peer's address.
+    share: Share,
     /// In milliseconds, as configured when it began. Four bytes, because every client has one.
     write_timeout: u32,
     /// Whether it is a stream of HTTP/2.
@@ -286,13 +280,12 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn new(connections: &Arc<Connections>, share: Share, peer: Peer, write_timeout: Duration) -> Arc<Self> {
+    fn new(connections: &Arc<Connections>, share: Share, write_timeout: u32, is_stream: bool) -> Arc<Self> {
         Arc::new(Self {
             connections: Arc::clone(connections),
-            _share: share,
-            peer,
-            write_timeout: u32::try_from(write_timeout.as_millis()).unwrap_or(u32::MAX),
-            is_stream: false,
+            share,
+            write_timeout,
+            is_stream,
             serving: OnceLock::new(),
             closed_by: Mutex::new(None),
         })
@@ -300,19 +293,12 @@ impl Counted {
 
     /// A stream of this connection of HTTP/2.
     fn stream(&self) -> Arc<Self> {
-        Arc::new(Self {
-            connections: Arc::clone(&self.connections),
-            _share: Share::default(),
-            peer: self.peer,
-            write_timeout: self.write_timeout,
-            is_stream: true,
-            serving: OnceLock::new(),
-            closed_by: Mutex::new(None),
-        })
+        let share = Share::unlimited(self.peer());
+        Self::new(&self.connections, share, self.write_timeout, true)
     }
 
     pub(super) const fn peer(&self) -> Peer {
-        self.peer
+        self.share.peer()
     }
 
     /// How long the socket may take no byte.
@@ -329,7 +315,8 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(limit) = *self.closed_by.get_mut() {
-            self.connections.count_end(self.peer, limit, self.write_timeout());
+            self.connections
+                .count_end(self.peer(), limit, self.write_timeout());
         }
         if !self.is_stream {
             self.connections.open.fetch_sub(1, Ordering::Relaxed);
@@ -388,7 +375,7 @@ impl Connection {
     }
 
     pub(super) fn peer(&self) -> Peer {
-        self.counted.peer
+        self.counted.peer()
     }
 
     /// The port that the client has connected to, without TLS.

@@ -115,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_is_small() {
         let connections = Arc::new(Connections::new(Duration::from_secs(30)));
-        let connection = connections.accept(Share::default(), Peer::Unix, None, false);
+        let connection = connections.accept(Share::unlimited(Peer::Unix), None, false);
         let (socket, _client) = UnixStream::pair().expect("a pair of sockets");
         let socket = TimedSocket::new(socket, Arc::clone(&connection), Duration::from_secs(30));
         let handler: Handler = Arc::new(|_| Box::pin(async { warp::reply().into_response() }));

@@ -438,7 +438,7 @@ mod tests {
             idle_timeout: IDLE,
             write_timeout: Duration::from_secs(30),
         };
-        let connection = connections.accept(Share::default(), Peer::Unix, None, false);
+        let connection = connections.accept(Share::unlimited(Peer::Unix), None, false);
         let watcher = GracefulShutdown::new().watcher();
         tokio::spawn(serve(ours, connection, handler, limits, ending, watcher));
         (theirs, connections, end)

@@ -269,7 +269,7 @@ impl Service {
     fn admit(&self, peer: Peer) -> Option<Share> {
         match self.surface {
             Surface::Public => self.connections.admit(peer),
-            Surface::Admin => Some(Share::default()),
+            Surface::Admin => Some(Share::unlimited(peer)),
         }
     }
 
@@ -281,7 +281,7 @@ impl Service {
         let Some(share) = self.admit(peer) else {
             return;
         };
-        let connection = self.connections.accept(share, peer, port, false);
+        let connection = self.connections.accept(share, port, false);
         connection.hold_open(self.ending.clone());
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
@@ -298,7 +298,7 @@ impl Service {
         let Some(handshake) = tls.admit(peer) else {
             return;
         };
-        let connection = self.connections.accept(share, peer, None, true);
+        let connection = self.connections.accept(share, None, true);
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let mut session = self.session(connection);

@@ -192,7 +192,7 @@ mod tests {
     /// A socket of one connection, both of whose timeouts are [`TIMEOUT`].
     fn client_socket<S>(socket: S) -> (ClientSocket<TimedSocket<S>>, Arc<Connections>) {
         let connections = Arc::new(Connections::new(TIMEOUT));
-        let connection = connections.accept(Share::default(), Peer::Unix, None, false);
+        let connection = connections.accept(Share::unlimited(Peer::Unix), None, false);
         let socket = TimedSocket::new(socket, Arc::clone(&connection), TIMEOUT);
         (
             ClientSocket::new(socket, Vec::new(), connection, TIMEOUT),

@@ -16,7 +16,7 @@ async fn a_connection_that_has_begun_when_its_listener_ends_is_told_so() {
     socket.set_nonblocking(true).expect("an option");
     let socket = UnixStream::from_std(socket).expect("a socket");
     let connections = Arc::new(Connections::new(Duration::from_secs(30)));
-    let connection = connections.accept(Share::default(), Peer::Unix, None, false);
+    let connection = connections.accept(Share::unlimited(Peer::Unix), None, false);
     let socket = TimedSocket::new(socket, Arc::clone(&connection), Duration::from_secs(30));
     let (end, ending) = watch::channel(false);
     end.send_replace(true);
