@@ -8,6 +8,7 @@ use super::chunk::Unwritten;
 use super::intake::Alarm;
 use super::new_client::Guard;
 use super::sockets::Token;
+use super::wheel::Ticks;
 use crate::stream::moment::Moment;
 use crate::stream::subscription::Subscription;
 use crate::stream::subscription::parked::Parked;
@@ -17,16 +18,14 @@ pub(super) struct Client<S> {
     pub(super) socket: S,
     pub(super) guard: Box<dyn Guard>,
     pub(super) state: State<S>,
-    /// The tick of the wheel at which it is called; [`NO_TIMER`] if none.
-    pub(super) timer: u64,
     pub(super) opened: Moment,
     pub(super) generation: u32,
+    /// The tick of the wheel at which it is called; [`NEVER`] if none.
+    pub(super) timer: Ticks,
     /// Bytes that were read and dropped.
-    pub(super) dropped: u32,
+    pub(super) dropped: u16,
     pub(super) is_half_closed: bool,
 }
-
-pub(super) const NO_TIMER: u64 = u64::MAX;
 
 /// What a client waits for.
 pub(super) enum State<S> {

@@ -8,16 +8,22 @@ use std::time::{Duration, Instant};
 /// How exact timers are; they are late by up to two of these.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
+/// A number of ticks since the wheel began. Four bytes, because every client has some: they last for 13 years.
+pub(super) type Ticks = u32;
+
+/// A tick that does not come.
+pub(super) const NEVER: Ticks = Ticks::MAX;
+
 /// Slots: a timer further away than all of them is entered again on the way.
-const SLOTS: usize = 1024;
+const SLOTS: Ticks = 1024;
 
 /// The timers, each for something that `T` names.
 #[derive(Debug)]
 pub(super) struct Wheel<T> {
     began: Instant,
     /// The tick up to which all slots were emptied.
-    done: u64,
-    slots: Vec<Vec<(u64, T)>>,
+    done: Ticks,
+    slots: Vec<Vec<(Ticks, T)>>,
     len: usize,
 }
 
@@ -32,19 +38,19 @@ impl<T: Copy> Wheel<T> {
     }
 
     /// The first tick that is not before `at`.
-    pub(super) fn tick_of(&self, at: Instant) -> u64 {
+    pub(super) fn tick_of(&self, at: Instant) -> Ticks {
         let since = at.saturating_duration_since(self.began);
         let ticks = since.as_nanos().div_ceil(TICK.as_nanos());
-        u64::try_from(ticks).unwrap_or(u64::MAX).max(self.done + 1)
+        Ticks::try_from(ticks).unwrap_or(NEVER - 1).max(self.done + 1)
     }
 
     /// Whether a tick is yet to come.
-    pub(super) fn is_to_come(&self, tick: u64) -> bool {
+    pub(super) fn is_to_come(&self, tick: Ticks) -> bool {
         tick > self.done
     }
 
     /// Calls at a tick of [`tick_of`](Self::tick_of).
-    pub(super) fn enter(&mut self, tick: u64, what: T) {
+    pub(super) fn enter(&mut self, tick: Ticks, what: T) {
         let tick = tick.max(self.done + 1);
         self.slots[slot_of(tick)].push((tick, what));
         self.len += 1;
@@ -53,13 +59,13 @@ impl<T: Copy> Wheel<T> {
     /// Moves what is due at `now` into `due`.
     pub(super) fn advance(&mut self, now: Instant, due: &mut Vec<T>) {
         let since = now.saturating_duration_since(self.began);
-        let until = u64::try_from(since.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        let until = Ticks::try_from(since.as_nanos() / TICK.as_nanos()).unwrap_or(NEVER - 1);
         if self.len == 0 {
             self.done = self.done.max(until);
             return;
         }
         // After a long sleep every slot is looked at once, and no more.
-        let slots = (until.saturating_sub(self.done)).min(SLOTS as u64);
+        let slots = (until.saturating_sub(self.done)).min(SLOTS);
         for tick in until + 1 - slots..=until {
             let slot = &mut self.slots[slot_of(tick)];
             let before = due.len();
@@ -82,17 +88,16 @@ impl<T: Copy> Wheel<T> {
         if self.len == 0 {
             return None;
         }
-        let slots = 1..=SLOTS as u64;
+        let slots = 1..=SLOTS;
         let mut ticks = slots.map(|ahead| self.done + ahead);
         let next = ticks.find(|&tick| !self.slots[slot_of(tick)].is_empty())?;
-        let ticks = u32::try_from(next).unwrap_or(u32::MAX);
-        Some(self.began + TICK.saturating_mul(ticks))
+        Some(self.began + TICK.saturating_mul(next))
     }
 }
 
 /// The slot of a tick.
-fn slot_of(tick: u64) -> usize {
-    usize::try_from(tick % SLOTS as u64).unwrap_or(0)
+fn slot_of(tick: Ticks) -> usize {
+    usize::try_from(tick % SLOTS).unwrap_or(0)
 }
 
 #[cfg(test)]

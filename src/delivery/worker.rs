@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use log::debug;
 use slab::Slab;
 
-use super::client::{Active, Client, NO_TIMER, Service, State};
+use super::client::{Active, Client, Service, State};
 use super::group::Group;
 use super::intake::{Alarm, Intake, Woken};
 use super::new_client::NewClient;
 use super::sockets::{Event, INTAKE, Sockets, Token, number};
-use super::wheel::Wheel;
+use super::wheel::{NEVER, Wheel};
 use crate::stream::subscription::Subscription;
 
 /// Writes in one slice of a sweep: half a millisecond of them. Few in tests, so that there are several slices.
@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read of a client whose stream goes on. Behind more of them the socket is left alone.
-const MOST_READ: u32 = 64 * 1024;
+const MOST_READ: u16 = u16::MAX;
 
 pub(super) struct Worker<S: Sockets> {
     pub(super) sockets: S,
@@ -211,7 +211,7 @@ impl<S: Sockets> Worker<S> {
             socket: new.socket,
             guard: new.guard,
             state,
-            timer: NO_TIMER,
+            timer: NEVER,
             opened: new.opened,
             generation: self.generation,
             dropped: 0,
@@ -260,7 +260,7 @@ impl<S: Sockets> Worker<S> {
             // Another entry of the same client.
             return;
         }
-        client.timer = NO_TIMER;
+        client.timer = NEVER;
         if client.is_half_closed {
             let until = Instant::from(client.opened) + GRACE;
             if now >= until {
@@ -329,7 +329,10 @@ impl<S: Sockets> Worker<S> {
         while client.dropped < MOST_READ {
             match self.sockets.receive(&client.socket, &mut buffer) {
                 Ok(0) => return true,
-                Ok(count) => client.dropped = client.dropped.saturating_add(number(count)),
+                Ok(count) => {
+                    let count = u16::try_from(count).unwrap_or(MOST_READ);
+                    client.dropped = client.dropped.saturating_add(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // If the connection is gone, that is an event of its own.
                 Err(_) => return false,

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::access::Access;
 use super::live_settings::LiveSettings;
 use super::moment::Moment;
 
@@ -51,6 +52,9 @@ pub(super) enum Due {
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     checkpoints: Checkpoints,
+    /// Whether the client was warned of the end of its right. Here and not in the reader, where it would take eight bytes
+    /// of each that waits.
+    has_warned: bool,
     keepalive_at: Moment,
     heartbeat_at: Option<Moment>,
     checkpoint_at: Option<Moment>,
@@ -63,6 +67,7 @@ impl Schedule {
         let has_checkpoints = checkpoints != Checkpoints::None;
         Self {
             checkpoints,
+            has_warned: false,
             keepalive_at: (now + live_settings.pace.keepalive).into(),
             heartbeat_at: live_settings.heartbeat.map(|interval| (now + interval).into()),
             checkpoint_at: has_checkpoints.then(|| (now + checkpoints.interval(live_settings)).into()),
@@ -72,6 +77,7 @@ impl Schedule {
 
     /// Takes over the deadlines of the schedule before, of the same connection to another stream.
     pub(super) fn continue_from(&mut self, before: &Self, has_same_lifetime: bool) {
+        self.has_warned = before.has_warned;
         self.keepalive_at = self.keepalive_at().min(before.keepalive_at()).into();
         if has_same_lifetime {
             self.ends_at = before.ends_at;
@@ -97,6 +103,18 @@ impl Schedule {
         if let Some(checkpoint_at) = &mut self.checkpoint_at {
             *checkpoint_at = (now + self.checkpoints.interval(live_settings)).into();
         }
+    }
+
+    /// When a client with this right is to be warned, or the right ends; `None` where it has no end of its own.
+    pub(super) fn access_due(&self, access: Option<&Access>) -> Option<Instant> {
+        let deadline = access?.deadline()?;
+        let warns_at = deadline.warns_at.filter(|_| !self.has_warned);
+        Some(warns_at.unwrap_or(deadline.ends_at))
+    }
+
+    /// The client is warned.
+    pub(super) const fn warned(&mut self) {
+        self.has_warned = true;
     }
 
     /// Whether the connection has lasted as long as it may.

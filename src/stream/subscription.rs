@@ -68,8 +68,6 @@ pub struct Subscription {
     departure: Option<Departure>,
     /// The right of the client; `None` where everybody may read.
     access: Option<Access>,
-    /// Whether the client was warned of its end.
-    has_warned: bool,
     /// Records, and notices between them, sent on this connection.
     delivered: u64,
     /// Whether it had read all there was, so that what comes next is written as soon as it can be.
@@ -163,7 +161,6 @@ impl Subscription {
             has_caught_up: false,
             departure: Some(Departure::Left),
             access,
-            has_warned: false,
             delivered: 0,
             is_waiting: false,
             seen: 0,
@@ -222,7 +219,9 @@ impl Subscription {
     pub fn step(&mut self, now: Instant) -> Step {
         let mut sent = (0, None);
         let step = match self.next_step(now, &mut sent) {
-            Step::Wait(until) => Step::Wait(until.min(self.access_due().unwrap_or(until))),
+            Step::Wait(until) => {
+                Step::Wait(until.min(self.schedule.access_due(self.access.as_ref()).unwrap_or(until)))
+            }
             step => step,
         };
         if let Step::Send(bytes) = &step {
@@ -364,23 +363,17 @@ impl Subscription {
         }
     }
 
-    /// When the client is to be warned, or its right ends; `None` where it has no end of its own.
-    fn access_due(&self) -> Option<Instant> {
-        let deadline = self.access.as_ref()?.deadline()?;
-        let warns_at = deadline.warns_at.filter(|_| !self.has_warned);
-        Some(warns_at.unwrap_or(deadline.ends_at))
-    }
-
     /// Warns of the end of the client's right, and follows it.
     fn follow_access(&mut self, now: Instant) -> Option<Step> {
-        if self.access_due().is_none_or(|due| now < due) {
+        let due = self.schedule.access_due(self.access.as_ref());
+        if due.is_none_or(|due| now < due) {
             return None;
         }
         let ends_at = self.access.as_ref()?.deadline()?.ends_at;
         if now >= ends_at {
             return Some(self.goodbye(Goodbye::Unauthorized));
         }
-        self.has_warned = true;
+        self.schedule.warned();
         let id = self.cursor.id();
         let left = ends_at.saturating_duration_since(now);
         Some(self.send_event(now, &Control::Reauthenticate { left }, id.as_ref()))
@@ -395,7 +388,6 @@ impl Subscription {
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
         next.has_caught_up = self.has_caught_up;
-        next.has_warned = self.has_warned;
         next.departure = self.departure.take();
         next.delivered = self.delivered;
         let lifetimes = [&next, self].map(|reader| reader.live_settings.pace.max_lifetime);

@@ -29,7 +29,6 @@ pub struct Parked {
     cursor: ParkedCursor,
     schedule: Schedule,
     access: Option<Access>,
-    has_warned: bool,
     delivered: u64,
 }
 
@@ -140,7 +139,6 @@ impl Subscription {
             cursor,
             schedule: self.schedule.clone(),
             access: self.access.take(),
-            has_warned: self.has_warned,
             delivered: self.delivered,
         })
     }
@@ -161,11 +159,7 @@ impl Parked {
 
     /// What is due at `now`.
     pub fn due(&mut self, now: Instant, head: &Head) -> ParkedDue {
-        let access = self.access.as_ref().and_then(Access::deadline);
-        let access_due = access.map(|deadline| {
-            let warns_at = deadline.warns_at.filter(|_| !self.has_warned);
-            warns_at.unwrap_or(deadline.ends_at)
-        });
+        let access_due = self.schedule.access_due(self.access.as_ref());
         if access_due.is_some_and(|due| now >= due) {
             return ParkedDue::Step;
         }
@@ -291,7 +285,6 @@ impl Head {
             has_caught_up: true,
             departure: Some(Departure::Left),
             access: parked.access,
-            has_warned: parked.has_warned,
             delivered: parked.delivered,
             is_waiting: true,
             seen: 0,
