@@ -65,6 +65,8 @@ pub(super) struct Worker<S: Sockets> {
     sweeping: VecDeque<u32>,
     wheel: Wheel<Token>,
     called: VecDeque<Token>,
+    /// Parked clients whose keepalive is due.
+    keepalives: Vec<Token>,
     events: Vec<Event>,
     /// Kept for their memory.
     woken: Vec<Woken>,
@@ -89,6 +91,7 @@ impl<S: Sockets> Worker<S> {
             sweeping: VecDeque::new(),
             wheel: Wheel::new(now),
             called: VecDeque::new(),
+            keepalives: Vec::new(),
             events: Vec::new(),
             woken: Vec::new(),
             newly: Vec::new(),
@@ -137,6 +140,8 @@ impl<S: Sockets> Worker<S> {
                 break;
             }
         }
+        // Before the sweeps, which may make active clients of those that are parked.
+        self.keep_alive(now);
         let mut writes = 0;
         for _ in 0..GROUPS.min(self.sweeping.len()) {
             if writes >= SLICE {

@@ -1,6 +1,6 @@
 //! Clients that are parked, and the sweeps that write to them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,6 +14,9 @@ use crate::delivery::sockets::{Sockets, Token, number};
 use crate::sse::write;
 use crate::stream::subscription::Subscription;
 use crate::stream::subscription::parked::{Batch, Head, Parked, ParkedDue};
+
+/// The comment as a chunk.
+static KEEPALIVE: LazyLock<Bytes> = LazyLock::new(|| chunk::framed(write::KEEPALIVE));
 
 impl<S: Sockets> Worker<S> {
     /// Parks a client that waits, if nothing of its own is in the way. Returns whether it is parked.
@@ -121,20 +124,39 @@ impl<S: Sockets> Worker<S> {
         match parked.due(now, head) {
             ParkedDue::Nothing(until) => self.call_at(slot, until),
             ParkedDue::Keepalive => {
-                // Not through the sweep: it is due for this one alone.
                 head.count_keepalive();
-                let comment = chunk::framed(write::KEEPALIVE);
-                let sent = self.sockets.send(&client.socket, &[&comment]);
-                match sent {
-                    Ok(count) if count == comment.len() => self.schedule(slot, now),
-                    sent => self.keep_rest(slot, comment, sent, now),
-                }
+                self.keepalives.push(token);
             }
             ParkedDue::Step => {
                 self.unpark(slot, now);
                 self.make_ready(token);
             }
         }
+    }
+
+    /// Writes the keepalives that have become due in this turn, to clients of any group. None of these was unparked or
+    /// closed since.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        if self.keepalives.is_empty() {
+            return;
+        }
+        let mut due = std::mem::take(&mut self.keepalives);
+        let sockets: Vec<(u32, &S::Socket)> = due
+            .iter()
+            .map(|token| (token.slot, &self.clients[token.slot as usize].socket))
+            .collect();
+        let mut failed = std::mem::take(&mut self.failed);
+        self.sockets.send_to_all(&sockets, &KEEPALIVE, &mut failed);
+        for (place, result) in failed.drain(..) {
+            self.keep_rest(due[place].slot as usize, KEEPALIVE.clone(), result, now);
+        }
+        self.failed = failed;
+        for token in due.drain(..) {
+            if let Some(slot) = self.slot_of(token) {
+                self.schedule(slot, now);
+            }
+        }
+        self.keepalives = due;
     }
 
     /// Writes a group's batch to some of its members; returns to how many.
