@@ -47,21 +47,22 @@ pub(super) struct Active<S> {
     pub(super) is_ending: bool,
     /// Whether it is in the worker's queue.
     pub(super) is_ready: bool,
+    /// Bytes that it was sent since it last waited for records.
+    pub(super) sent: u32,
     pub(super) service: Service,
     pub(super) alarm: Arc<Alarm<S>>,
     pub(super) waker: Waker,
 }
 
-/// Whether a client that is behind is [served](super::worker).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Whether a client that is behind is served ([`worker`](super::worker)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
-    /// It is not behind, or its socket takes nothing.
-    #[default]
+    /// It is not behind, or has made way because its socket takes nothing.
     None,
-    /// Others are.
+    /// It is to be, after others.
     Waits,
-    /// For so many further steps, and longer where nobody waits.
-    Served { steps: u8 },
+    /// It is, and has taken so many bytes since it is.
+    Served { taken: u32 },
 }
 
 impl<S> Client<S> {

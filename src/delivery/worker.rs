@@ -33,8 +33,8 @@ const LONGEST: Duration = Duration::from_micros(500);
 /// Groups that are swept in one turn, with [`SLICE`] writes together.
 const GROUPS: usize = 64;
 
-/// Writes to one client in one turn.
-const WRITES: usize = 4;
+/// Steps of one client in one turn, each of which finds something to write or writes it.
+const STEPS: usize = 4;
 
 /// How long a stream lasts at least whose client has closed its side: it may have sent all that it had to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -59,9 +59,12 @@ pub(super) struct Worker<S: Sockets> {
     generation: u32,
     arrived: VecDeque<NewClient<S::Socket>>,
     ready: VecDeque<Token>,
-    /// The clients that are behind: those that are served, and those that wait for it.
-    served: Vec<Token>,
+    /// Clients that are behind, and wait to be served.
     waiting: VecDeque<Token>,
+    /// Bytes that those have taken that are served.
+    served: usize,
+    /// Those of them whose sockets take nothing, and since when.
+    stalls: VecDeque<(Instant, Token)>,
     sweeping: VecDeque<u32>,
     wheel: Wheel<Token>,
     called: VecDeque<Token>,
@@ -86,8 +89,9 @@ impl<S: Sockets> Worker<S> {
             generation: 0,
             arrived: VecDeque::new(),
             ready: VecDeque::new(),
-            served: Vec::new(),
             waiting: VecDeque::new(),
+            served: 0,
+            stalls: VecDeque::new(),
             sweeping: VecDeque::new(),
             wheel: Wheel::new(now),
             called: VecDeque::new(),
@@ -151,7 +155,7 @@ impl<S: Sockets> Worker<S> {
                 writes += self.sweep(group, SLICE - writes);
             }
         }
-        let next_served = self.serve(now);
+        let next_served = self.serve(now, &turn);
         let is_busy = !(self.arrived.is_empty()
             && self.called.is_empty()
             && self.ready.is_empty()
@@ -403,6 +407,7 @@ fn active<S: Send + 'static>(
         stalled_since: None,
         is_ending: false,
         is_ready: false,
+        sent: 0,
         service: Service::None,
         waker: alarm.waker(),
         alarm,

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{LINGER, SETTLED, Turn, WRITES, Worker};
+use super::{LINGER, SETTLED, STEPS, Turn, Worker};
 use crate::delivery::chunk::{self, Unwritten};
-use crate::delivery::client::State;
+use crate::delivery::client::{Service, State};
 use crate::delivery::sockets::{Sockets, Token, number};
 use crate::stream::subscription::{Step, Subscription};
 
@@ -19,7 +19,7 @@ impl<S: Sockets> Worker<S> {
         };
         // What came behind the chunk that is written.
         let mut next = None;
-        for _ in 0..WRITES {
+        for _ in 0..STEPS {
             let client = &mut self.clients[slot];
             let State::Active(active) = &mut client.state else {
                 return;
@@ -30,8 +30,13 @@ impl<S: Sockets> Worker<S> {
                 match self.sockets.send(&client.socket, &unwritten.parts()) {
                     Ok(count) => {
                         active.stalled_since = None;
-                        if unwritten.advance(count) {
+                        let is_whole = unwritten.advance(count);
+                        active.count(count, &mut self.served);
+                        if is_whole {
                             active.unwritten = None;
+                            if active.is_to_wait() {
+                                break;
+                            }
                             continue;
                         }
                         // It is full: it would refuse the rest.
@@ -41,7 +46,13 @@ impl<S: Sockets> Worker<S> {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return self.fail(token.slot, &error),
                 }
-                active.stalled_since.get_or_insert(now);
+                let since = *active.stalled_since.get_or_insert(now);
+                match active.service {
+                    // It was served for nothing.
+                    Service::Served { taken: 0 } => active.service = Service::None,
+                    Service::Served { .. } => self.stalls.push_back((since, token)),
+                    Service::Waits | Service::None => {}
+                }
                 return self.watch_stall(slot, now);
             }
             if active.is_ending {
@@ -61,6 +72,7 @@ impl<S: Sockets> Worker<S> {
                     active.is_ending = true;
                 }
                 Step::Wait(until) => {
+                    active.sent = 0;
                     self.end_service(slot);
                     if until > now && self.park(slot, now) {
                         return;

@@ -1,28 +1,47 @@
 //! Which of the clients that are behind are served.
 //!
-//! A few at a time, each for some steps, and the others wait. With ten thousand of them served at once, the bytes on their
-//! way fill no processor's cache, so that the kernel copies all of them to main memory and back: 0.34 s of processor time per
-//! GB instead of 0.22. A client whose socket takes nothing for a moment makes way for the next one, so that not the networks of
-//! a few clients determine what all get.
+//! As many as take some MiB, each of them up to [`SHARE`], and the others wait. With ten thousand served at once, the bytes
+//! on their way fill no processor's cache, so that the kernel copies all of them to main memory and back: 0.34 s of
+//! processor time per GB instead of 0.22. A client whose socket takes nothing for a moment makes way for the next one, so that
+//! not the networks of a few clients determine what all get.
 
 use std::time::{Duration, Instant};
 
-use super::Worker;
-use crate::delivery::client::{Service, State};
-use crate::delivery::sockets::{Sockets, Token};
+use super::{Turn, Worker};
+use crate::delivery::client::{Active, Service, State};
+use crate::delivery::sockets::{Sockets, Token, number};
 
-/// Clients that a worker serves at a time.
-pub(super) const SERVED: usize = if cfg!(test) { 2 } else { 32 };
+/// A client is behind once it was sent so many bytes without waiting for records.
+const BEHIND: u32 = if cfg!(test) { 2_000 } else { 64 * 1024 };
 
-/// Steps of a client, each of up to [`WRITES`](super::WRITES) writes, until it makes way for those that wait.
-pub(super) const STEPS: u8 = 3;
+/// Bytes that those served have taken, from which on no others are served.
+pub(super) const MOST_SERVED: usize = if cfg!(test) { 1 } else { 8 * 1024 * 1024 };
 
-/// How long a client is served whose socket takes nothing: the clients served may take 1 GB/s at the least, however slow
-/// they are.
+/// Bytes from which on a client makes way for those that wait.
+pub(super) const SHARE: u32 = if cfg!(test) { 10_000 } else { 256 * 1024 };
+
+/// How long a client is served whose socket takes nothing. With [`MOST_SERVED`]: 1.6 GB/s at the least, however slow the
+/// clients are.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
+impl<S> Active<S> {
+    /// Whether it is behind, and is to be served before it is stepped on.
+    pub(super) fn is_to_wait(&self) -> bool {
+        self.service == Service::None && self.sent > BEHIND
+    }
+
+    /// The socket has taken bytes.
+    pub(super) fn count(&mut self, bytes: usize, served: &mut usize) {
+        self.sent = self.sent.saturating_add(number(bytes));
+        if let Service::Served { taken } = &mut self.service {
+            *taken += number(bytes);
+            *served += bytes;
+        }
+    }
+}
+
 impl<S: Sockets> Worker<S> {
-    /// Has a client stepped that is behind, once it is served.
+    /// Has a client stepped again that has more to send or to look at; once it is served, if it is behind.
     pub(super) fn go_on(&mut self, token: Token) {
         let Some(slot) = self.slot_of(token) else {
             return;
@@ -31,72 +50,66 @@ impl<S: Sockets> Worker<S> {
             return;
         };
         match active.service {
-            Service::Waits => {}
-            Service::Served { steps } if steps > 0 || self.waiting.is_empty() => {
-                let steps = steps.saturating_sub(1);
-                active.service = Service::Served { steps };
-                self.make_ready(token);
-            }
-            Service::Served { .. } | Service::None => {
-                if active.service != Service::None {
-                    self.served.retain(|served| *served != token);
+            Service::Waits => return,
+            Service::Served { taken } if taken < SHARE || self.waiting.is_empty() => {}
+            Service::None if !active.is_to_wait() => {}
+            Service::None | Service::Served { .. } => {
+                if let Service::Served { taken } = std::mem::replace(&mut active.service, Service::Waits) {
+                    self.served -= taken as usize;
                 }
-                active.service = Service::Waits;
                 self.waiting.push_back(token);
+                return;
             }
         }
+        self.make_ready(token);
     }
 
-    /// A client is no longer behind, or it ends.
+    /// Makes way for others. One that waits for its turn keeps it.
     pub(super) fn end_service(&mut self, slot: usize) {
-        let client = &mut self.clients[slot];
-        if let State::Active(active) = &mut client.state
-            && let Service::Served { .. } = std::mem::take(&mut active.service)
+        if let State::Active(active) = &mut self.clients[slot].state
+            && let Service::Served { taken } = active.service
         {
-            let served_slot = |served: &Token| served.slot as usize;
-            self.served.retain(|served| served_slot(served) != slot);
+            active.service = Service::None;
+            self.served -= taken as usize;
         }
     }
 
-    /// Serves those that wait, in place of those whose sockets take nothing. Returns when that may be next, if there is
-    /// somebody left who waits.
-    pub(super) fn serve(&mut self, now: Instant) -> Option<Instant> {
-        if self.waiting.is_empty() {
-            return None;
+    /// Serves those that wait, as far as others make way, and the turn allows it. Returns when there may be more to do, if
+    /// there is anybody left who waits.
+    pub(super) fn serve(&mut self, now: Instant, turn: &Turn) -> Option<Instant> {
+        while let Some(&(since, token)) = self.stalls.front()
+            && since + PATIENCE <= now
+        {
+            self.stalls.pop_front();
+            if let Some(slot) = self.slot_of(token)
+                && let State::Active(active) = &self.clients[slot].state
+                && active.stalled_since == Some(since)
+                // If it is ready, its socket takes more.
+                && !active.is_ready
+            {
+                self.end_service(slot);
+            }
         }
-        let mut next: Option<Instant> = None;
-        if self.served.len() == SERVED {
-            let clients = &mut self.clients;
-            self.served.retain(|token| {
-                let client = clients.get_mut(token.slot as usize);
-                let Some(State::Active(active)) = client.map(|client| &mut client.state) else {
-                    return false;
-                };
-                // One that is ready has yet to be stepped: its socket may take more since.
-                let Some(since) = active.stalled_since.filter(|_| !active.is_ready) else {
-                    return true;
-                };
-                let until = since + PATIENCE;
-                if now < until {
-                    next = Some(next.map_or(until, |next| next.min(until)));
-                    return true;
-                }
-                active.service = Service::None;
-                false
-            });
-        }
-        while self.served.len() < SERVED
+        while self.served < MOST_SERVED
             && let Some(token) = self.waiting.pop_front()
         {
             if let Some(slot) = self.slot_of(token)
                 && let State::Active(active) = &mut self.clients[slot].state
                 && active.service == Service::Waits
             {
-                active.service = Service::Served { steps: STEPS - 1 };
-                self.served.push(token);
-                self.make_ready(token);
+                active.service = Service::Served { taken: 0 };
+                self.drive(token, now);
+            }
+            if turn.is_over() {
+                break;
             }
         }
-        next.filter(|_| !self.waiting.is_empty())
+        if self.waiting.is_empty() {
+            return None;
+        }
+        if self.served < MOST_SERVED {
+            return Some(now);
+        }
+        self.stalls.front().map(|(since, _)| *since + PATIENCE)
     }
 }

@@ -8,7 +8,7 @@ use kafka::client::fetch::{Message, Response};
 use log::debug;
 
 use super::fetcher::{Fetcher, high_watermark, location, take};
-use super::prefetch::{FetchPlaces, Fetched, Prefetch, following};
+use super::prefetch::{FetchPlaces, Fetched, PendingFetch, following};
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::consumer::Consumer;
@@ -51,9 +51,9 @@ pub(super) struct KafkaCrateConsumer {
     fetcher: Fetcher,
     limits: HashMap<(Arc<str>, u32), i32>,
     fetch_bytes: i32,
-    /// Whether it reads on without end, so that what follows is fetched ahead. A replay ends at an offset.
-    is_live: bool,
-    prefetch: Option<Prefetch>,
+    /// Whether what follows is fetched ahead: not for a replay, which ends at an offset.
+    fetches_ahead: bool,
+    prefetch: Option<PendingFetch>,
     /// Partitions that are stopped. Those stopped at a large batch are tried again.
     stopped: UnreadablePartitions,
     /// The partition whose batch was found to be too large last.
@@ -87,7 +87,7 @@ impl KafkaCrateConsumer {
                 Purpose::Live => FETCH_BYTES.0,
                 Purpose::History => FETCH_BYTES.1,
             },
-            is_live: purpose == Purpose::Live,
+            fetches_ahead: purpose == Purpose::Live,
             prefetch: None,
             stopped: UnreadablePartitions::default(),
             too_large: None,
@@ -136,20 +136,51 @@ impl KafkaCrateConsumer {
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1)
     }
 
-    /// Begins to fetch what follows a response, if it is known to and every partition was answered.
+    /// The fetch of these positions, which may be under way, and those positions with the limits that it has.
+    fn begun(&mut self, wanted: FetchPlaces) -> Result<(PendingFetch, FetchPlaces), KafkaError> {
+        if let Some(places) = self.prefetch.as_ref().and_then(|fetch| fetch.wanted(&wanted))
+            && let Some(fetch) = self.prefetch.take()
+        {
+            return Ok((fetch, places));
+        }
+        self.drop_prefetch()?;
+        Ok((self.fetcher.begin(&wanted)?, wanted))
+    }
+
+    /// Waits for a fetch of positions that are no longer wanted. Fails if it has: the client cannot be used on.
+    fn drop_prefetch(&mut self) -> Result<(), KafkaError> {
+        self.prefetch
+            .take()
+            .map_or(Ok(()), |fetch| self.fetcher.discard(&fetch))
+    }
+
+    /// Begins to fetch what follows a response, if more records are known to.
     fn begin_next(
         &self,
         answer: &[Response],
         places: &FetchPlaces,
         found: &[Result<Vec<&Message<'_>>, KafkaError>],
-    ) -> Result<Option<Prefetch>, KafkaError> {
-        let fetched = places.iter().zip(found);
-        let fetched = fetched.map(|((place, _), found)| Fetched::new(answer, place, found));
-        let Some(places) = following(places, fetched, self.usual_limit(places.len())) else {
-            return Ok(None);
-        };
-        let pending = self.fetcher.begin(&places)?;
-        Ok(Some(Prefetch { places, pending }))
+    ) -> Result<Option<PendingFetch>, KafkaError> {
+        let fetched = places.iter().zip(found).map(|((place, _), found)| {
+            match found {
+                // It stays as it is until the topic is authorized.
+                Err(error) if matches!(error.kind, ErrorKind::Refused { .. }) => {
+                    Some(Fetched::nothing(place))
+                }
+                Err(_) => None,
+                Ok(messages) => {
+                    let high = high_watermark(answer, place)?;
+                    let is_ended = || self.ended.get(&place.key()) == Some(&(place.next, high));
+                    if messages.is_empty() && is_ended() {
+                        return Some(Fetched::nothing(place));
+                    }
+                    Some(Fetched::new(high, messages))
+                }
+            }
+        });
+        following(places, fetched, self.usual_limit(places.len()))
+            .map(|places| self.fetcher.begin(&places))
+            .transpose()
     }
 
     fn note_ends(&mut self, answer: &[Response], places: &[(FetchPosition, i32)]) {
@@ -181,18 +212,14 @@ impl KafkaCrateConsumer {
         self.ends = ends.collect();
     }
 
-    /// Loads metadata if a response omits a partition: the crate knows no leader of it.
-    fn find_leaders(
-        &mut self,
-        answer: &[Response],
-        places: &[(FetchPosition, i32)],
-    ) -> Result<(), KafkaError> {
+    /// Loads metadata if a response omits one of the partitions that were asked for: the crate knows no leader of it.
+    fn find_leaders(&mut self, answer: &[Response], asked: usize) -> Result<(), KafkaError> {
         if self.metadata_loaded.elapsed() < METADATA_EVERY {
             return Ok(());
         }
         let topics = answer.iter().flat_map(Response::topics);
         let answered: usize = topics.map(|topic| topic.partitions().len()).sum();
-        if answered < places.len() {
+        if answered < asked {
             self.metadata_loaded = Instant::now();
             self.fetcher.load_metadata()?;
         }
@@ -268,6 +295,8 @@ impl KafkaCrateConsumer {
 
 impl Consumer for KafkaCrateConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        // Offsets may be reassigned although they are the same, after a doubt about the log.
+        self.drop_prefetch()?;
         // Every fetch names its offsets, so there is nothing to set up. The state of a partition is kept while its
         // position is.
         let positions = batcher.fetch_positions();
@@ -301,22 +330,15 @@ impl Consumer for KafkaCrateConsumer {
         let wanted = self.places(batcher);
         self.check_request_size(batcher)?;
         let started = Instant::now();
-        let begun = self.prefetch.take();
-        let begun = begun.and_then(|begun| Some((begun.wanted(&wanted)?, begun.pending)));
-        let (places, pending) = if let Some(begun) = begun {
-            begun
-        } else {
-            let pending = self.fetcher.begin(&wanted)?;
-            (wanted, pending)
-        };
-        let (answer, mut failed) = self.fetcher.finish(&pending, &places)?;
+        let (fetch, places) = self.begun(wanted)?;
+        let (answer, mut failed) = self.fetcher.finish(&fetch, &places)?;
         self.note_ends(&answer, &places);
-        self.find_leaders(&answer, &places)?;
+        self.find_leaders(&answer, fetch.places.len())?;
         let found = places
             .iter()
             .map(|(place, _)| self.fetcher.messages(&answer, place))
             .collect::<Vec<_>>();
-        if self.is_live && failed.is_none() {
+        if self.fetches_ahead && failed.is_none() {
             self.prefetch = self.begin_next(&answer, &places, &found)?;
         }
         let mut is_idle = true;

@@ -11,7 +11,7 @@ use kafka::client::{FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 
 use super::open::open;
-use super::prefetch::FetchPlaces;
+use super::prefetch::{FetchPlaces, PendingFetch};
 use crate::kafka::admin::no_answer;
 use crate::kafka::auth_error::AuthError;
 use crate::kafka::batcher::{Batcher, FetchPosition};
@@ -22,7 +22,7 @@ use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 use crate::kafka::wire_protocol::BrokerClient;
-use crate::kafka::worker_thread::{PendingCall, WorkerThread};
+use crate::kafka::worker_thread::WorkerThread;
 
 /// The smallest size of a message in the old format: offset, size, checksum, magic, attributes and two
 /// lengths. Limits that differ by less cannot separate two messages.
@@ -145,31 +145,49 @@ impl Fetcher {
     }
 
     /// Begins to fetch all positions at once.
-    pub(super) fn begin(&self, places: &FetchPlaces) -> Result<PendingCall<FetchAnswer>, KafkaError> {
-        let places = Arc::clone(places);
-        let pending = self.library.begin(move |library| {
-            let requests = places.iter().map(|(place, limit)| request(place, *limit));
+    pub(super) fn begin(&self, places: &FetchPlaces) -> Result<PendingFetch, KafkaError> {
+        let asked = Arc::clone(places);
+        let answer = self.library.begin(move |library| {
+            let requests = asked.iter().map(|(place, limit)| request(place, *limit));
             library.client.fetch_messages(requests)
         });
-        pending.map_err(|abandoned| no_answer(&self.brokers, abandoned))
+        let answer = answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))?;
+        let places = Arc::clone(places);
+        Ok(PendingFetch { places, answer })
+    }
+
+    fn wait(&self, fetch: &PendingFetch) -> Result<FetchAnswer, KafkaError> {
+        let answer = self.library.wait(&fetch.answer);
+        answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))
     }
 
     /// Waits for a fetch. If an unreadable batch made it fail, fetches `places` one by one, so that the others
     /// continue.
     pub(super) fn finish(
         &self,
-        pending: &PendingCall<FetchAnswer>,
+        fetch: &PendingFetch,
         places: &FetchPlaces,
     ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
-        let answer = self.library.wait(pending);
-        match answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))? {
+        match self.wait(fetch)? {
             Ok(answer) => Ok((answer, None)),
             Err(Error::UnsupportedCompression) => self.fetch_each(places),
             // A broker that cannot convert a stored batch closes the connection without a response.
-            Err(Error::Io(error)) if places.len() > 1 && error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(Error::Io(error))
+                if fetch.places.len() > 1 && error.kind() == io::ErrorKind::UnexpectedEof =>
+            {
                 self.reopen()?;
                 self.fetch_each(places)
             }
+            Err(error) => Err(self.failed("fetch", &error)),
+        }
+    }
+
+    /// Waits for a fetch whose records are not wanted.
+    pub(super) fn discard(&self, fetch: &PendingFetch) -> Result<(), KafkaError> {
+        match self.wait(fetch)? {
+            // An unreadable batch is met again where it is wanted.
+            Ok(_) | Err(Error::UnsupportedCompression) => Ok(()),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.reopen(),
             Err(error) => Err(self.failed("fetch", &error)),
         }
     }

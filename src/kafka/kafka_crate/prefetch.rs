@@ -1,29 +1,28 @@
 //! The fetch of what follows a response, begun before the response is evaluated: the broker and the crate's thread work
 //! on the next records while the reading thread takes these.
 //!
-//! Only while more records are known to follow: a fetch of what does not exist yet would occupy the client for the time
-//! that a broker holds it. Predicts positions; whether they came true is decided by comparing them with those of the
-//! batcher at the next poll.
+//! Only while more records of a partition are known to follow: a fetch of what does not exist yet would occupy the client
+//! for the time that a broker holds it. Predicts positions; whether they came true is decided by comparing them with those
+//! of the batcher at the next poll.
 
 use std::sync::Arc;
 
-use kafka::client::fetch::{Message, Response};
+use kafka::client::fetch::Message;
 
-use super::fetcher::{FetchAnswer, high_watermark};
+use super::fetcher::FetchAnswer;
 use crate::kafka::batcher::FetchPosition;
-use crate::kafka::error::KafkaError;
 use crate::kafka::worker_thread::PendingCall;
 
 /// The positions of a fetch, and the limit of each in bytes.
 pub(super) type FetchPlaces = Arc<[(FetchPosition, i32)]>;
 
 /// A fetch in progress.
-pub(super) struct Prefetch {
+pub(super) struct PendingFetch {
     pub(super) places: FetchPlaces,
-    pub(super) pending: PendingCall<FetchAnswer>,
+    pub(super) answer: PendingCall<FetchAnswer>,
 }
 
-impl Prefetch {
+impl PendingFetch {
     /// Those of its places that are wanted, with the limits that it was made with. `None` unless it contains all that
     /// are: a partition was added, or its position moved, and the response is of no use for it.
     pub(super) fn wanted(&self, wanted: &[(FetchPosition, i32)]) -> Option<FetchPlaces> {
@@ -58,26 +57,25 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
-    /// `None` if the response omits the partition or has an error for it.
-    pub(super) fn new(
-        answer: &[Response],
-        place: &FetchPosition,
-        found: &Result<Vec<&Message<'_>>, KafkaError>,
-    ) -> Option<Self> {
-        let messages = found.as_ref().ok()?;
-        Some(Self {
-            high_watermark: high_watermark(answer, place)?,
-            offsets: messages
-                .first()
-                .zip(messages.last())
-                .map(|(first, last)| (first.offset, last.offset)),
-        })
+    pub(super) fn new(high_watermark: i64, messages: &[&Message<'_>]) -> Self {
+        let ends = messages.first().zip(messages.last());
+        Self {
+            high_watermark,
+            offsets: ends.map(|(first, last)| (first.offset, last.offset)),
+        }
+    }
+
+    /// Nothing, and nothing is to come.
+    pub(super) const fn nothing(place: &FetchPosition) -> Self {
+        Self {
+            high_watermark: place.next,
+            offsets: None,
+        }
     }
 }
 
 /// The positions after a response; `usual` is the limit of a partition that had messages. `None` if no more records are
-/// known to follow, or a partition needs another look first: nothing was fetched of it, or something else than its next
-/// record.
+/// known to follow, or a partition needs another look first: it was omitted, or has something other than its next record.
 pub(super) fn following(
     places: &[(FetchPosition, i32)],
     fetched: impl Iterator<Item = Option<Fetched>>,

@@ -75,6 +75,12 @@ impl Simulation {
     /// One turn, and the events after it. Returns whether there is nothing more to do.
     fn turn(&mut self) -> bool {
         let timeout = self.worker.turn(clock::now()).expect("not stopped");
+        if !self.worker.waiting.is_empty() {
+            assert!(
+                timeout.is_some_and(|timeout| timeout <= service::PATIENCE),
+                "{timeout:?} although somebody waits to be served"
+            );
+        }
         let has_events = self.network.has_events();
         self.worker.wait(timeout).expect("a simulated wait");
         timeout != Some(Duration::ZERO) && !has_events
@@ -232,6 +238,7 @@ impl Simulation {
         self.check();
         assert_eq!(self.intake.clients(), 0);
         assert!(self.worker.clients.is_empty());
+        assert_eq!(self.worker.served, 0, "somebody is still served");
         if matches!(end, End::Goodbye | End::Leave) {
             assert!(self.worker.groups.is_empty(), "a group is left");
             assert!(self.worker.by_stream.is_empty());
