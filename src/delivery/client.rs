@@ -57,12 +57,12 @@ pub(super) struct Active<S> {
 /// Whether a client that is behind is served ([`worker`](super::worker)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
-    /// It is not behind, or has made way because its socket takes nothing.
+    /// It is not behind, or has made way because its socket took too little.
     None,
     /// It is to be, after others.
     Waits,
-    /// It is, and has taken so many bytes since it is.
-    Served { taken: u32 },
+    /// It is, and has taken so many bytes.
+    Served { taken: usize, since: Instant },
 }
 
 impl<S> Client<S> {

@@ -63,8 +63,8 @@ pub(super) struct Worker<S: Sockets> {
     waiting: VecDeque<Token>,
     /// Bytes that those have taken that are served.
     served: usize,
-    /// Those of them whose sockets take nothing, and since when.
-    stalls: VecDeque<(Instant, Token)>,
+    /// Those, and since when; and some that are no longer served.
+    services: VecDeque<(Instant, Token)>,
     sweeping: VecDeque<u32>,
     wheel: Wheel<Token>,
     called: VecDeque<Token>,
@@ -91,7 +91,7 @@ impl<S: Sockets> Worker<S> {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             served: 0,
-            stalls: VecDeque::new(),
+            services: VecDeque::new(),
             sweeping: VecDeque::new(),
             wheel: Wheel::new(now),
             called: VecDeque::new(),

@@ -34,9 +34,6 @@ impl<S: Sockets> Worker<S> {
                         active.count(count, &mut self.served);
                         if is_whole {
                             active.unwritten = None;
-                            if active.is_to_wait() {
-                                break;
-                            }
                             continue;
                         }
                         // It is full: it would refuse the rest.
@@ -46,12 +43,10 @@ impl<S: Sockets> Worker<S> {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return self.fail(token.slot, &error),
                 }
-                let since = *active.stalled_since.get_or_insert(now);
-                match active.service {
-                    // It was served for nothing.
-                    Service::Served { taken: 0 } => active.service = Service::None,
-                    Service::Served { .. } => self.stalls.push_back((since, token)),
-                    Service::Waits | Service::None => {}
+                active.stalled_since.get_or_insert(now);
+                if let Service::Served { taken: 0, .. } = active.service {
+                    // For nothing: it makes way at once.
+                    active.service = Service::None;
                 }
                 return self.watch_stall(slot, now);
             }
@@ -63,6 +58,9 @@ impl<S: Sockets> Worker<S> {
                 Step::Send(bytes) => {
                     let (chunk, step) = gather(bytes, &mut active.subscription, now);
                     active.unwritten = Some(chunk);
+                    if active.is_to_wait() {
+                        break;
+                    }
                     next = step;
                 }
                 Step::Yield => break,

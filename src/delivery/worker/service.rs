@@ -18,10 +18,10 @@ const BEHIND: u32 = if cfg!(test) { 2_000 } else { 64 * 1024 };
 pub(super) const MOST_SERVED: usize = if cfg!(test) { 1 } else { 4 * 1024 * 1024 };
 
 /// Bytes from which on a client makes way for those that wait.
-pub(super) const SHARE: u32 = if cfg!(test) { 10_000 } else { 128 * 1024 };
+pub(super) const SHARE: usize = if cfg!(test) { 10_000 } else { 128 * 1024 };
 
-/// How long a client is served whose socket takes nothing. With [`MOST_SERVED`]: 0.8 GB/s at the least, however slow the
-/// clients are.
+/// How long a client is served whose socket cannot take its share. With [`MOST_SERVED`] that makes 0.8 GB/s at the least, however
+/// slow each of them is.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 impl<S> Active<S> {
@@ -33,8 +33,8 @@ impl<S> Active<S> {
     /// The socket has taken bytes.
     pub(super) fn count(&mut self, bytes: usize, served: &mut usize) {
         self.sent = self.sent.saturating_add(number(bytes));
-        if let Service::Served { taken } = &mut self.service {
-            *taken += number(bytes);
+        if let Service::Served { taken, .. } = &mut self.service {
+            *taken += bytes;
             *served += bytes;
         }
     }
@@ -51,11 +51,12 @@ impl<S: Sockets> Worker<S> {
         };
         match active.service {
             Service::Waits => return,
-            Service::Served { taken } if taken < SHARE || self.waiting.is_empty() => {}
+            Service::Served { taken, .. } if taken < SHARE || self.waiting.is_empty() => {}
             Service::None if !active.is_to_wait() => {}
             Service::None | Service::Served { .. } => {
-                if let Service::Served { taken } = std::mem::replace(&mut active.service, Service::Waits) {
-                    self.served -= taken as usize;
+                if let Service::Served { taken, .. } = std::mem::replace(&mut active.service, Service::Waits)
+                {
+                    self.served -= taken;
                 }
                 self.waiting.push_back(token);
                 return;
@@ -64,30 +65,34 @@ impl<S: Sockets> Worker<S> {
         self.make_ready(token);
     }
 
-    /// Makes way for others. One that waits for its turn keeps it.
+    /// Makes way for others.
     pub(super) fn end_service(&mut self, slot: usize) {
         if let State::Active(active) = &mut self.clients[slot].state
-            && let Service::Served { taken } = active.service
+            && let Service::Served { taken, .. } = std::mem::replace(&mut active.service, Service::None)
         {
-            active.service = Service::None;
-            self.served -= taken as usize;
+            self.served -= taken;
         }
     }
 
     /// Serves those that wait, as far as others make way, and the turn allows it. Returns when there may be more to do, if
     /// there is anybody left who waits.
     pub(super) fn serve(&mut self, now: Instant, turn: &Turn) -> Option<Instant> {
-        while let Some(&(since, token)) = self.stalls.front()
-            && since + PATIENCE <= now
+        while let Some(&(began, token)) = self.services.front()
+            && began + PATIENCE <= now
         {
-            self.stalls.pop_front();
+            self.services.pop_front();
             if let Some(slot) = self.slot_of(token)
-                && let State::Active(active) = &self.clients[slot].state
-                && active.stalled_since == Some(since)
-                // If it is ready, its socket takes more.
-                && !active.is_ready
+                && let State::Active(active) = &mut self.clients[slot].state
+                && let Service::Served { since, .. } = &mut active.service
+                && *since == began
             {
-                self.end_service(slot);
+                if active.is_ready {
+                    // Its socket takes more.
+                    *since = now;
+                    self.services.push_back((now, token));
+                } else {
+                    self.end_service(slot);
+                }
             }
         }
         while self.served < MOST_SERVED
@@ -97,7 +102,8 @@ impl<S: Sockets> Worker<S> {
                 && let State::Active(active) = &mut self.clients[slot].state
                 && active.service == Service::Waits
             {
-                active.service = Service::Served { taken: 0 };
+                active.service = Service::Served { taken: 0, since: now };
+                self.services.push_back((now, token));
                 self.drive(token, now);
             }
             if turn.is_over() {
@@ -110,6 +116,6 @@ impl<S: Sockets> Worker<S> {
         if self.served < MOST_SERVED {
             return Some(now);
         }
-        self.stalls.front().map(|(since, _)| *since + PATIENCE)
+        self.services.front().map(|(since, _)| *since + PATIENCE)
     }
 }

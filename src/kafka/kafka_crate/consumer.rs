@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use kafka::client::fetch::{Message, Response};
 use log::debug;
 
-use super::fetcher::{Fetcher, high_watermark, location, take};
-use super::prefetch::{FetchPlaces, Fetched, PendingFetch, following};
+use super::fetcher::{FetchPlaces, Fetcher, PendingFetch, high_watermark, location, take};
+use super::prefetch::{Fetched, following, still_wanted};
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::consumer::Consumer;
@@ -138,20 +138,19 @@ impl KafkaCrateConsumer {
 
     /// The fetch of these positions, which may be under way, and those positions with the limits that it has.
     fn begun(&mut self, wanted: FetchPlaces) -> Result<(PendingFetch, FetchPlaces), KafkaError> {
-        if let Some(places) = self.prefetch.as_ref().and_then(|fetch| fetch.wanted(&wanted))
+        if let Some(places) = self
+            .prefetch
+            .as_ref()
+            .and_then(|fetch| still_wanted(&fetch.places, &wanted))
             && let Some(fetch) = self.prefetch.take()
         {
             return Ok((fetch, places));
         }
-        self.drop_prefetch()?;
+        if let Some(unwanted) = self.prefetch.take() {
+            // If it has failed, so will the next.
+            self.fetcher.discard(&unwanted)?;
+        }
         Ok((self.fetcher.begin(&wanted)?, wanted))
-    }
-
-    /// Waits for a fetch of positions that are no longer wanted. Fails if it has: the client cannot be used on.
-    fn drop_prefetch(&mut self) -> Result<(), KafkaError> {
-        self.prefetch
-            .take()
-            .map_or(Ok(()), |fetch| self.fetcher.discard(&fetch))
     }
 
     /// Begins to fetch what follows a response, if more records are known to.
@@ -295,8 +294,6 @@ impl KafkaCrateConsumer {
 
 impl Consumer for KafkaCrateConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // Offsets may be reassigned although they are the same, after a doubt about the log.
-        self.drop_prefetch()?;
         // Every fetch names its offsets, so there is nothing to set up. The state of a partition is kept while its
         // position is.
         let positions = batcher.fetch_positions();

@@ -11,7 +11,6 @@ use kafka::client::{FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 
 use super::open::open;
-use super::prefetch::{FetchPlaces, PendingFetch};
 use crate::kafka::admin::no_answer;
 use crate::kafka::auth_error::AuthError;
 use crate::kafka::batcher::{Batcher, FetchPosition};
@@ -22,14 +21,23 @@ use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 use crate::kafka::wire_protocol::BrokerClient;
-use crate::kafka::worker_thread::WorkerThread;
+use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 
 /// The smallest size of a message in the old format: offset, size, checksum, magic, attributes and two
 /// lengths. Limits that differ by less cannot separate two messages.
 const MESSAGE_OVERHEAD: i32 = 26;
 
 /// What the crate returns for a fetch.
-pub(super) type FetchAnswer = Result<Vec<Response>, Error>;
+type FetchAnswer = Result<Vec<Response>, Error>;
+
+/// The positions of a fetch, and the limit of each in bytes.
+pub(super) type FetchPlaces = Arc<[(FetchPosition, i32)]>;
+
+/// A fetch in progress.
+pub(super) struct PendingFetch {
+    pub(super) places: FetchPlaces,
+    answer: PendingCall<FetchAnswer>,
+}
 
 struct Library {
     client: KafkaClient,

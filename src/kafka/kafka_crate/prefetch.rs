@@ -9,28 +9,12 @@ use std::sync::Arc;
 
 use kafka::client::fetch::Message;
 
-use super::fetcher::FetchAnswer;
+use super::fetcher::FetchPlaces;
 use crate::kafka::batcher::FetchPosition;
-use crate::kafka::worker_thread::PendingCall;
 
-/// The positions of a fetch, and the limit of each in bytes.
-pub(super) type FetchPlaces = Arc<[(FetchPosition, i32)]>;
-
-/// A fetch in progress.
-pub(super) struct PendingFetch {
-    pub(super) places: FetchPlaces,
-    pub(super) answer: PendingCall<FetchAnswer>,
-}
-
-impl PendingFetch {
-    /// Those of its places that are wanted, with the limits that it was made with. `None` unless it contains all that
-    /// are: a partition was added, or its position moved, and the response is of no use for it.
-    pub(super) fn wanted(&self, wanted: &[(FetchPosition, i32)]) -> Option<FetchPlaces> {
-        matching(&self.places, wanted)
-    }
-}
-
-fn matching(fetched: &FetchPlaces, wanted: &[(FetchPosition, i32)]) -> Option<FetchPlaces> {
+/// Those of the positions of a fetch that are wanted, with the limits that it was made with. `None` unless it contains all
+/// that are: a partition was added, or its position moved, and the response is of no use for it.
+pub(super) fn still_wanted(fetched: &FetchPlaces, wanted: &[(FetchPosition, i32)]) -> Option<FetchPlaces> {
     let is_same = |a: &FetchPosition, b: &FetchPosition| {
         a.next == b.next
             && a.partition == b.partition
@@ -168,7 +152,7 @@ mod tests {
     #[test]
     fn a_response_is_used_for_the_positions_that_are_still_wanted() {
         let begun = places(&[(0, 5, 200), (1, 9, 300), (2, 4, 400)]);
-        let wanted = |wanted: &[(u32, i64, i32)]| numbers(matching(&begun, &places(wanted)));
+        let wanted = |wanted: &[(u32, i64, i32)]| numbers(still_wanted(&begun, &places(wanted)));
         let all = [(0, 5, 200), (1, 9, 300), (2, 4, 400)];
         assert_eq!(wanted(&all), Some(all.to_vec()));
         // The limits are those of the request.
@@ -187,7 +171,7 @@ mod tests {
         let wanted = |change: fn(&mut FetchPosition)| {
             let (mut position, limit) = begun[0].clone();
             change(&mut position);
-            numbers(matching(&begun, &[(position, limit)]))
+            numbers(still_wanted(&begun, &[(position, limit)]))
         };
         assert_eq!(wanted(|_| ()), Some(vec![(0, 5, USUAL)]));
         assert_eq!(wanted(|position| position.placed += 1), None);

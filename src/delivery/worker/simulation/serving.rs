@@ -8,9 +8,10 @@ use super::rig::Kind;
 use super::{End, Simulation, clock};
 use crate::config::Lag;
 use crate::delivery::client::Client;
+use crate::stream::pieces::PIECE;
 
 /// Bytes that a socket takes at a time: enough for a client to be behind, and less than its share.
-const ROOM: usize = SHARE as usize * 2 / 3;
+const ROOM: usize = SHARE * 2 / 3;
 
 const WANT: Want = Want {
     begin: Begin::Default,
@@ -91,7 +92,7 @@ fn one_that_reads_makes_way_for_the_next_once_it_has_its_share() {
     simulation.network.read(0, ROOM);
     simulation.settle_now();
     let received = simulation.received();
-    assert!(received[1] > ROOM + SHARE as usize, "{received:?}");
+    assert!(received[1] > ROOM + SHARE, "{received:?}");
     assert_eq!(received[2], 2 * ROOM);
     simulation.check_complete(|_| false);
     simulation.end(End::Leave);
@@ -99,23 +100,27 @@ fn one_that_reads_makes_way_for_the_next_once_it_has_its_share() {
 
 #[test]
 fn all_that_read_get_on_alike() {
-    let mut simulation = stream();
-    let want = Want {
-        room: usize::MAX,
-        ..WANT
+    let kind = Kind {
+        has_table: true,
+        lag: Lag::Latest,
+        has_small_log: false,
     };
-    simulation.join(want);
-    let chunk = simulation.received()[0];
-    for _ in 0..4 {
-        simulation.join(want);
+    let mut simulation = Simulation::new(kind, 1, false);
+    let rows: Vec<_> = (0..200).map(|key| (key, Some(8 * 1024))).collect();
+    simulation.rig.append(&rows);
+    for _ in 0..5 {
+        simulation.join(Want { room: 0, ..WANT });
+    }
+    for number in 0..5 {
+        simulation.network.read(number, usize::MAX);
     }
     loop {
         let received = simulation.received();
         let (Some(&least), Some(&most)) = (received.iter().min(), received.iter().max()) else {
             unreachable!("there are five");
         };
-        assert!(most - least <= 3 * chunk, "{received:?}");
-        if least > 1_000_000 {
+        assert!(most - least <= 8 * PIECE, "{received:?}");
+        if least > 1_600_000 {
             break;
         }
         simulation.turn();
@@ -134,12 +139,26 @@ fn one_at_the_head_does_not_wait_for_those_that_are_behind() {
         begin: Begin::Live,
         ..WANT
     });
+    // With a filter it is never parked.
+    simulation.join(Want {
+        begin: Begin::Live,
+        key: Some(3),
+        access: None,
+        room: usize::MAX,
+    });
     simulation.settle_now();
     for number in 0..3 {
         simulation.network.read(number, ROOM);
     }
     simulation.settle_now();
     assert!(!simulation.worker.waiting.is_empty());
+    // More at once than one has that is behind.
+    for record in [(3, Some(3000)), (3, Some(100))] {
+        let before = simulation.received()[4];
+        simulation.rig.append(&[record]);
+        simulation.settle_now();
+        assert!(simulation.received()[4] > before + record.1.unwrap_or(0));
+    }
     // A part of the record is left when its socket is full.
     simulation.network.read(3, 500);
     simulation.rig.append(&[(2, Some(1000))]);
