@@ -2,7 +2,7 @@
 //!
 //! As many as take some MiB, each of them up to [`SHARE`], and the others wait. With ten thousand served at once, the bytes
 //! on their way fill no processor's cache, so that the kernel copies all of them to main memory and back: 0.34 s of
-//! processor time per GB instead of 0.20. A client whose socket takes nothing for a moment makes way for the next one, so that
+//! processor time per GB instead of 0.22. A client whose socket takes nothing for a moment makes way for the next one, so that
 //! not the networks of a few clients determine what all get.
 
 use std::time::{Duration, Instant};
