@@ -46,7 +46,7 @@ impl<S: Sockets> Worker<S> {
                 active.stalled_since.get_or_insert(now);
                 if let Service::Served { taken: 0, .. } = active.service {
                     // For nothing: it makes way at once.
-                    active.service = Service::None;
+                    active.set_service(Service::None, &mut self.served);
                 }
                 return self.watch_stall(slot, now);
             }

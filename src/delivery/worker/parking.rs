@@ -141,22 +141,32 @@ impl<S: Sockets> Worker<S> {
             return;
         }
         let mut due = std::mem::take(&mut self.keepalives);
-        let sockets: Vec<(u32, &S::Socket)> = due
-            .iter()
-            .map(|token| (token.slot, &self.clients[token.slot as usize].socket))
-            .collect();
-        let mut failed = std::mem::take(&mut self.failed);
-        self.sockets.send_to_all(&sockets, &KEEPALIVE, &mut failed);
-        for (place, result) in failed.drain(..) {
-            self.keep_rest(due[place].slot as usize, KEEPALIVE.clone(), result, now);
-        }
-        self.failed = failed;
+        let slots: Vec<u32> = due.iter().map(|token| token.slot).collect();
+        self.send_to_all(&slots, &KEEPALIVE);
+        self.keep_rests(&slots, &KEEPALIVE, now);
         for token in due.drain(..) {
             if let Some(slot) = self.slot_of(token) {
                 self.schedule(slot, now);
             }
         }
         self.keepalives = due;
+    }
+
+    /// Writes the same to parked clients. What their sockets have not taken is for [`keep_rests`](Self::keep_rests).
+    fn send_to_all(&mut self, slots: &[u32], bytes: &[u8]) {
+        let sockets: Vec<(u32, &S::Socket)> = slots
+            .iter()
+            .map(|slot| (*slot, &self.clients[*slot as usize].socket))
+            .collect();
+        self.sockets.send_to_all(&sockets, bytes, &mut self.failed);
+    }
+
+    fn keep_rests(&mut self, slots: &[u32], bytes: &Bytes, now: Instant) {
+        let mut failed = std::mem::take(&mut self.failed);
+        for (place, result) in failed.drain(..) {
+            self.keep_rest(slots[place] as usize, bytes.clone(), result, now);
+        }
+        self.failed = failed;
     }
 
     /// Writes a group's batch to some of its members; returns to how many.
@@ -225,12 +235,7 @@ impl<S: Sockets> Worker<S> {
             matches!(&client.state, State::Parked { parked, .. } if parked.next() == batch.from)
         };
         let (standing, others): (Vec<u32>, Vec<u32>) = members.iter().partition(stands);
-        let sockets: Vec<(u32, &S::Socket)> = standing
-            .iter()
-            .map(|slot| (*slot, &self.clients[*slot as usize].socket))
-            .collect();
-        let mut failed = std::mem::take(&mut self.failed);
-        self.sockets.send_to_all(&sockets, chunk, &mut failed);
+        self.send_to_all(&standing, chunk);
         let now = self.sockets.now();
         let head = &self.groups[number as usize].head;
         head.count(batch, standing.len() as u64, batch.frames.len(), now);
@@ -241,10 +246,7 @@ impl<S: Sockets> Worker<S> {
                 parked.sent(batch, now.checked_sub(spread).unwrap_or(now), head);
             }
         }
-        for (place, result) in failed.drain(..) {
-            self.keep_rest(standing[place] as usize, chunk.clone(), result, now);
-        }
-        self.failed = failed;
+        self.keep_rests(&standing, chunk, now);
         // One that came from elsewhere in the log, and has a part of the batch.
         for slot in others {
             let client = &self.clients[slot as usize];

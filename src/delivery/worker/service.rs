@@ -25,17 +25,23 @@ pub(super) const SHARE: usize = if cfg!(test) { 10_000 } else { 128 * 1024 };
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 impl<S> Active<S> {
-    /// Whether it is behind, and is to be served before it is stepped on.
+    /// Whether it is behind, and is to be served before it is sent more.
     pub(super) fn is_to_wait(&self) -> bool {
-        self.service == Service::None && self.sent > BEHIND
+        self.sent > BEHIND && !matches!(self.service, Service::Served { .. })
     }
 
-    /// The socket has taken bytes.
+    /// The socket has taken bytes. `served` is what all those have taken that are served.
     pub(super) fn count(&mut self, bytes: usize, served: &mut usize) {
         self.sent = self.sent.saturating_add(number(bytes));
         if let Service::Served { taken, .. } = &mut self.service {
             *taken += bytes;
             *served += bytes;
+        }
+    }
+
+    pub(super) fn set_service(&mut self, service: Service, served: &mut usize) {
+        if let Service::Served { taken, .. } = std::mem::replace(&mut self.service, service) {
+            *served -= taken;
         }
     }
 }
@@ -49,28 +55,23 @@ impl<S: Sockets> Worker<S> {
         let State::Active(active) = &mut self.clients[slot].state else {
             return;
         };
-        match active.service {
+        let is_stepped = match active.service {
             Service::Waits => return,
-            Service::Served { taken, .. } if taken < SHARE || self.waiting.is_empty() => {}
-            Service::None if !active.is_to_wait() => {}
-            Service::None | Service::Served { .. } => {
-                if let Service::Served { taken, .. } = std::mem::replace(&mut active.service, Service::Waits)
-                {
-                    self.served -= taken;
-                }
-                self.waiting.push_back(token);
-                return;
-            }
+            Service::Served { taken, .. } => taken < SHARE || self.waiting.is_empty(),
+            Service::None => !active.is_to_wait(),
+        };
+        if is_stepped {
+            self.make_ready(token);
+        } else {
+            active.set_service(Service::Waits, &mut self.served);
+            self.waiting.push_back(token);
         }
-        self.make_ready(token);
     }
 
-    /// Makes way for others.
+    /// A client is no longer behind, or makes way.
     pub(super) fn end_service(&mut self, slot: usize) {
-        if let State::Active(active) = &mut self.clients[slot].state
-            && let Service::Served { taken, .. } = std::mem::replace(&mut active.service, Service::None)
-        {
-            self.served -= taken;
+        if let State::Active(active) = &mut self.clients[slot].state {
+            active.set_service(Service::None, &mut self.served);
         }
     }
 
@@ -102,7 +103,8 @@ impl<S: Sockets> Worker<S> {
                 && let State::Active(active) = &mut self.clients[slot].state
                 && active.service == Service::Waits
             {
-                active.service = Service::Served { taken: 0, since: now };
+                let served = Service::Served { taken: 0, since: now };
+                active.set_service(served, &mut self.served);
                 self.services.push_back((now, token));
                 self.drive(token, now);
             }

@@ -138,17 +138,12 @@ impl KafkaCrateConsumer {
 
     /// The fetch of these positions, which may be under way, and those positions with the limits that it has.
     fn begun(&mut self, wanted: FetchPlaces) -> Result<(PendingFetch, FetchPlaces), KafkaError> {
-        if let Some(places) = self
-            .prefetch
-            .as_ref()
-            .and_then(|fetch| still_wanted(&fetch.places, &wanted))
-            && let Some(fetch) = self.prefetch.take()
-        {
-            return Ok((fetch, places));
-        }
-        if let Some(unwanted) = self.prefetch.take() {
-            // If it has failed, so will the next.
-            self.fetcher.discard(&unwanted)?;
+        if let Some(fetch) = self.prefetch.take() {
+            if let Some(places) = still_wanted(&fetch.places, &wanted) {
+                return Ok((fetch, places));
+            }
+            // If it has failed, the client cannot be used on.
+            self.fetcher.discard(&fetch)?;
         }
         Ok((self.fetcher.begin(&wanted)?, wanted))
     }
@@ -169,8 +164,7 @@ impl KafkaCrateConsumer {
                 Err(_) => None,
                 Ok(messages) => {
                     let high = high_watermark(answer, place)?;
-                    let is_ended = || self.ended.get(&place.key()) == Some(&(place.next, high));
-                    if messages.is_empty() && is_ended() {
+                    if messages.is_empty() && self.is_ended(place, high) {
                         return Some(Fetched::nothing(place));
                     }
                     Some(Fetched::new(high, messages))
@@ -180,6 +174,11 @@ impl KafkaCrateConsumer {
         following(places, fetched, self.usual_limit(places.len()))
             .map(|places| self.fetcher.begin(&places))
             .transpose()
+    }
+
+    /// Whether only transaction markers are known to follow, up to this high watermark.
+    fn is_ended(&self, place: &FetchPosition, high: i64) -> bool {
+        self.ended.get(&place.key()) == Some(&(place.next, high))
     }
 
     fn note_ends(&mut self, answer: &[Response], places: &[(FetchPosition, i32)]) {
@@ -234,7 +233,7 @@ impl KafkaCrateConsumer {
             self.limits.insert(at, grown);
             return Ok(());
         }
-        let is_known = self.ended.get(&at) == Some(&(place.next, high));
+        let is_known = self.is_ended(place, high);
         let is_late = |examined: &Instant| examined.elapsed() < EXAMINE_EVERY;
         if is_known || self.examined.get(&at).is_some_and(is_late) {
             return Ok(());
