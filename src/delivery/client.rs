@@ -20,7 +20,7 @@ pub(super) struct Client<S> {
     pub(super) state: State<S>,
     pub(super) opened: Moment,
     pub(super) generation: u32,
-    /// The tick of the wheel at which it is called; [`NEVER`] if none.
+    /// The tick of the wheel at which it is called; [`NEVER`](super::wheel::NEVER) if none.
     pub(super) timer: Ticks,
     /// Bytes that were read and dropped.
     pub(super) dropped: u16,
