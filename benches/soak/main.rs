@@ -1,7 +1,7 @@
 //! The suite's proofs under load (`tests/suite/proofs`), at full length and against the release build.
 //!
 //! ```text
-//! scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]
+//! scripts/soak [endurance] [slow] [joining] [busy] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]
 //! ```
 //! Without a name, all of them. A value replaces one of the run's own (`--help` names them). Ends with 0
 //! if everything was as promised, with 1 if not.
@@ -26,7 +26,7 @@ use harness::broker::{Broker, Version};
 use harness::cluster::NODES;
 use harness::confined::Limits;
 use proofs::leaders::Deed;
-use proofs::{Report, endurance, hostile, joining, leaders, slow_readers};
+use proofs::{Report, busy, endurance, hostile, joining, leaders, slow_readers};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -34,11 +34,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 const USAGE: &str = "\
-scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]     without a name, all
+scripts/soak [endurance] [slow] [joining] [busy] [leaders] [hostile] [--delivery DRIVER] [NAME=VALUE...]     without a name, all
 
 endurance   clients cut off and moved between daemons that are killed
 slow        half of the clients stop reading for a while
 joining     an audience takes the snapshot of a large table all at once
+busy        a large table beside busy loops, then hundreds of value filters: who waits how long
 leaders     three brokers: every one is killed, then frozen, then restarted, while the daemon's thread reads
 hostile     all at once that has killed or stalled a daemon, against one with limits of memory and CPU time
 
@@ -49,16 +50,19 @@ client=librdkafka, or kafka                         endurance
 clients=50 records=1000000 rate=10000 log=4MiB      endurance
 clients=200 rate=1000 stall=60 (seconds) log=8MiB   slow
 clients=200 keys=20000 rate=500                     joining
+loops=24 rows=4000000 filters=500 records=50000
+clients=20 rate=200                                 busy
 rate=1000 frozen=40 (seconds) rounds=1              leaders
 minutes=10 memory=1024 (MiB) cpu=50 (percent of a core; 0: no limits) clients=50 rate=200 filters=500
 returning=70 storming=100 keys=100000               hostile";
 
 type Run = fn(&Kafka, &mut Values) -> Result<Report, String>;
 
-const RUNS: [(&str, Run); 5] = [
+const RUNS: [(&str, Run); 6] = [
     ("endurance", run_endurance),
     ("slow", run_slow),
     ("joining", run_joining),
+    ("busy", run_busy),
     ("leaders", run_leaders),
     ("hostile", run_hostile),
 ];
@@ -233,6 +237,26 @@ fn run_joining(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     Ok(joining::run(kafka.broker(), &plan))
 }
 
+fn run_busy(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
+    let plan = busy::Plan {
+        seed: values.seed()?,
+        delivery: values.delivery()?,
+        loops: values.get("loops", 24)?,
+        rows: values.get("rows", 4_000_000)?,
+        filters: values.get("filters", 500)?,
+        records: values.get("records", 50_000)?,
+        bytes: 1000,
+        audience: values.get("clients", 20)?,
+        rate: values.get("rate", 200)?,
+        bounds: Some(busy::Bounds {
+            ping: Duration::from_secs(10),
+            answer: Duration::from_millis(250),
+            latency: Duration::from_millis(250),
+        }),
+    };
+    Ok(busy::run(kafka.broker(), &plan))
+}
+
 fn run_leaders(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let frozen = Duration::from_secs(values.get("frozen", 40)?);
     let deeds = [Deed::Kill, Deed::Freeze(frozen), Deed::Restart];
@@ -259,7 +283,8 @@ fn run_hostile(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let plan = hostile::Plan {
         seed: values.seed()?,
         delivery: values.delivery()?,
-        lasts: Duration::from_secs_f64(minutes * 60.0),
+        lasts: Duration::try_from_secs_f64(minutes * 60.0)
+            .map_err(|error| format!("minutes={minutes}: {error}"))?,
         limits: (cpu > 0).then_some(Limits {
             memory: memory << 20,
             cpu,

@@ -145,7 +145,7 @@ impl Cursor {
         let (Phase::Live(cursor) | Phase::CatchUp(cursor, _)) = self.reader.phase else {
             return None;
         };
-        let loaded = self.reader.stream.read().loaded?;
+        let loaded = self.reader.stream.loaded()?;
         (cursor >= loaded.max(target)).then(|| {
             self.catches_up_at = None;
             reason

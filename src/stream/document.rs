@@ -69,7 +69,7 @@ impl Stream {
         let (after, first) = after.unzip();
         let ticket = self.audience().waiters().enter();
         let state = self.read();
-        let (true, Some(_)) = (state.is_assigned, state.loaded) else {
+        let (true, Some(_)) = (state.is_assigned, self.loaded()) else {
             return Ok(None);
         };
         let head = state.log.head().clone();

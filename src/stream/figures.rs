@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::encode::{Invalid, is_possible};
 use super::filter_index::FilterFigures;
+use super::guarded_table::TableFigures;
 use super::history_reads::HistoryReads;
 use super::position::Position;
 use super::shared::Stream;
@@ -55,8 +56,8 @@ impl Stream {
 
     /// How many keys of the table have a newest record that cannot be shown, by cause.
     pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
-        let table = self.read_table();
-        let causes = table.iter().flat_map(|table| table.unusable());
+        let table = self.table_figures();
+        let causes = table.into_iter().flat_map(TableFigures::unusable);
         causes
             .filter(|(cause, _)| is_possible(*cause, self.settings()))
             .collect()
@@ -75,7 +76,7 @@ impl Stream {
 
     /// The bounds that make the table full, by their keys in the configuration.
     pub fn table_bounds_reached(&self) -> Option<&'static str> {
-        self.read_table()?.reached()
+        self.table_figures()?.reached().name()
     }
 
     /// The current figures of the filters.
@@ -85,14 +86,12 @@ impl Stream {
 
     /// The stream's figures now.
     pub fn figures(&self) -> Figures {
-        let table = self
-            .read_table()
-            .map(|table| (table.len(), table.cost() + table.departed_cost(), table.is_full()));
+        let table = self.table_figures();
         let state = self.read();
         let log = &state.log;
         Figures {
-            table: table.map(|(keys, bytes, _)| (keys, bytes)),
-            is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
+            table: table.map(|table| (table.keys(), table.bytes())),
+            is_table_full: self.is_table_full(),
             clients: self.clients(),
             records: log.next() - 1 - state.notices,
             log_records: log.next() - log.first(),
@@ -107,7 +106,7 @@ impl Stream {
                 .is_assigned
                 .then(|| Position::parse(log.head()).ok())
                 .flatten(),
-            is_loaded: state.loaded.is_some(),
+            is_loaded: self.is_loaded(),
         }
     }
 }

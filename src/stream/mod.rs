@@ -38,6 +38,7 @@ mod filters;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod group;
+mod guarded_table;
 mod hidden;
 pub mod history_reads;
 pub mod id_writer;

@@ -27,6 +27,7 @@ use super::filter::Matcher;
 use super::filter_index::{FilterLimits, OverLimit};
 use super::filters::Filters;
 use super::group::Group;
+use super::guarded_table::{GuardedTable, TableFigures, TableWriteGuard};
 use super::history_reads::HistoryReads;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
@@ -58,9 +59,11 @@ pub struct Stream {
     predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Guarded,
     state: RwLock<StreamState>,
+    /// Beside the state, so that nobody waits for its lock to learn whether the stream is ready.
+    loaded: OnceLock<Sequence>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
-    table: Option<RwLock<Table>>,
+    table: Option<GuardedTable>,
     /// How often the table has dropped the data on evicted keys.
     eviction_resets: AtomicU64,
     audience: Audience,
@@ -118,7 +121,7 @@ impl Stream {
             if fixed.is_some() {
                 table.knows_nothing_before(clock.unix());
             }
-            RwLock::new(table)
+            GuardedTable::new(table)
         });
         if table.is_some() {
             counters.expect_superseded(&settings.topics);
@@ -141,6 +144,7 @@ impl Stream {
             fixed,
             bound_filter,
             state: RwLock::new(StreamState::new(log, topics)),
+            loaded: OnceLock::new(),
             table,
             eviction_resets: AtomicU64::new(0),
             audience: Audience::new(),
@@ -341,7 +345,17 @@ impl Stream {
 
     /// Whether the topics were read up to the ends they had at the start.
     pub fn is_loaded(&self) -> bool {
-        self.read().loaded.is_some()
+        self.loaded.get().is_some()
+    }
+
+    /// The head of the log when the topics had been read up to the ends they had at the start.
+    pub(super) fn loaded(&self) -> Option<Sequence> {
+        self.loaded.get().copied()
+    }
+
+    /// To be called under the lock of the state, so that the log has no record behind `head` yet.
+    pub(super) fn note_loaded(&self, head: Sequence) {
+        let _ = self.loaded.set(head);
     }
 
     /// Locks the state for reading. Once per delivery: readers share the lock, and the writer holds
@@ -366,8 +380,13 @@ impl Stream {
     }
 
     /// Locks the table for one record.
-    pub(super) fn write_table(&self) -> Option<RwLockWriteGuard<'_, Table>> {
+    pub(super) fn write_table(&self) -> Option<TableWriteGuard<'_>> {
         Some(self.table.as_ref()?.write())
+    }
+
+    /// The figures of the table, which are read without its lock.
+    pub(super) fn table_figures(&self) -> Option<&TableFigures> {
+        Some(self.table.as_ref()?.figures())
     }
 
     /// Does a piece of what can wait in the table. Returns whether there is more to do.

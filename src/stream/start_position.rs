@@ -136,7 +136,7 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
     let mut resets = Vec::new();
     if opening.is_handed_over {
         // Its position may be ahead of a stream that is still being loaded.
-        if state.loaded.is_none() && opening.last_event_id.is_some() {
+        if !stream.is_loaded() && opening.last_event_id.is_some() {
             return Outcome::Wait;
         }
         resets.push((Reset::Reconfigured, None));
@@ -168,7 +168,7 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
     }
     // A topic that is still being loaded holds history, which `live` must not show, and a table
     // that is not whole.
-    if start != Start::Earliest && state.loaded.is_none() {
+    if start != Start::Earliest && !stream.is_loaded() {
         return Outcome::Wait;
     }
     let target = state.log.next();
@@ -236,11 +236,11 @@ fn come_back(
     }
     let recreated = recreated.into_iter();
     let mut resets = recreated.map(|index| (Reset::Recreated, Some(index))).collect();
-    if waits_for_epochs(request, state, &wanted, here) {
+    if waits_for_epochs(request, &wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
     let gaps = truncated(request, state, here, &mut wanted, &mut resets, start);
-    if state.loaded.is_none() && names_unbegun(&wanted, here) {
+    if !request.stream.is_loaded() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
     if let Some(query) = start_over_beyond_ends(request, here, &mut wanted, &mut resets, start) {
@@ -325,8 +325,8 @@ fn truncated(
 
 /// Whether the leader epochs of an id can be compared soon, because a stream that reads from the first offset will read
 /// past it.
-fn waits_for_epochs(request: &Request<'_>, state: &StreamState, wanted: &Position, here: &Position) -> bool {
-    if state.loaded.is_some() || request.stream.settings().start == Start::Live {
+fn waits_for_epochs(request: &Request<'_>, wanted: &Position, here: &Position) -> bool {
+    if request.stream.is_loaded() || request.stream.settings().start == Start::Live {
         return false;
     }
     request.answers.is_patient() && names_unread_epochs(wanted, here)
@@ -390,7 +390,7 @@ fn resume_at(
 ) -> Result<Option<Outcome>, Reset> {
     let stream = request.stream;
     if stream.settings().has_table() {
-        let Some(loaded) = state.loaded else {
+        let Some(loaded) = stream.loaded() else {
             return Ok(Some(Outcome::Wait));
         };
         // Of a partition that has not begun the client holds nothing, and a table shows all.

@@ -29,8 +29,6 @@ pub(super) struct StreamState {
     pub(super) notices: u64,
     /// Records in the log that have no place in the table, because they have no key.
     pub(super) keyless: u64,
-    /// The head when the topics had been read up to the ends they had at the start.
-    pub(super) loaded: Option<Sequence>,
 }
 
 /// A partition that had no leader when the stream was first read, and begins in mid-log.
@@ -59,7 +57,6 @@ impl StreamState {
             turns: vec![(0, Reset::Recreated); topics],
             notices: 0,
             keyless: 0,
-            loaded: None,
         }
     }
 

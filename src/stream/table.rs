@@ -5,9 +5,13 @@
 //! reader misses nothing and sees nothing twice. Tombstones stay as markers for a while, so that returning readers
 //! receive them.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub(super) use bounds::{Bounds, Reached};
 
 use super::capture::{Capture, Captures};
 use super::encode::Invalid;
@@ -20,7 +24,7 @@ use super::position::Position;
 pub(super) use super::row::{Origin, Row, Update};
 use super::rows::Rows;
 use super::shared_pieces::PiecesInUse;
-use crate::config::{StreamSettings, WhenFull};
+use crate::config::WhenFull;
 
 /// Seconds for which deletes are remembered beyond the retention, for readers that scan the table when it ends.
 const MARGIN: u64 = 600;
@@ -28,48 +32,8 @@ const MARGIN: u64 = 600;
 /// Most rows that are removed from the table under one lock: half a millisecond's work.
 pub(super) const ROWS_PER_HOLD: usize = 1024;
 
-/// The part of a table's bytes that is for keys without a row: some 600,000 of them in 256 MiB.
-const PART_FOR_DEPARTED: usize = 8;
-
 /// The part of a table's bytes up to which captures keep rows that have left the table: 14 MiB of 256.
 const PART_FOR_CAPTURES: usize = 16;
-
-/// How large a table may become.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Most keys, markers included.
-    pub keys: usize,
-    /// Most bytes of rows in total.
-    pub bytes: usize,
-    /// Most bytes of data on keys without a row.
-    pub departed_bytes: usize,
-    /// Most bytes of data on keys that the stream's own filter hides.
-    pub hidden_bytes: usize,
-    /// The policy of a full table.
-    pub when_full: WhenFull,
-    /// How long, in seconds, deletes are remembered.
-    pub delete_retention: u64,
-}
-
-impl From<&StreamSettings> for Bounds {
-    fn from(settings: &StreamSettings) -> Self {
-        let bytes = settings.max_table_bytes.as_len();
-        let without_rows = bytes / PART_FOR_DEPARTED;
-        let hidden_bytes = if settings.has_fixed_filter() {
-            without_rows / 2
-        } else {
-            0
-        };
-        Self {
-            keys: usize::try_from(settings.max_keys).unwrap_or(usize::MAX),
-            bytes: bytes - without_rows,
-            departed_bytes: without_rows - hidden_bytes,
-            hidden_bytes,
-            when_full: settings.when_full,
-            delete_retention: settings.delete_retention.0.as_secs(),
-        }
-    }
-}
 
 /// The result of adding a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,13 +142,13 @@ impl Table {
     /// Whether it has no room for another key, or for a record like the last that found no room.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {
-        self.reached().is_some()
+        self.reached().name().is_some()
     }
 
-    /// The bounds that make it full, by their keys in the configuration.
+    /// The bounds that make it full.
     #[must_use]
-    pub(super) fn reached(&self) -> Option<&'static str> {
-        self.bound_against(self.unplaced)
+    pub(super) fn reached(&self) -> Reached {
+        self.bounds_against(self.unplaced)
     }
 
     /// The bound that the last record without room exceeded.
@@ -256,7 +220,7 @@ impl Table {
         }
         let cost = Row::cost_of(&update);
         let mut applied = Applied::Taken;
-        if let Some(met) = self.bound_against(cost) {
+        if let Some(met) = self.bounds_against(cost).name() {
             self.met = met;
             // A record that does not fit into an empty table says nothing about this one.
             let could_fit = cost <= self.bounds.bytes;
@@ -308,17 +272,14 @@ impl Table {
 
     /// Whether one more row of this cost would be within the bounds.
     fn has_room(&self, cost: usize) -> bool {
-        self.bound_against(cost).is_none()
+        self.bounds_against(cost).name().is_none()
     }
 
-    /// The bound that one more row of this cost would exceed.
-    fn bound_against(&self, cost: usize) -> Option<&'static str> {
-        let (is_long, is_large) = (self.len >= self.bounds.keys, self.cost + cost > self.bounds.bytes);
-        match (is_long, is_large) {
-            (true, true) => Some("max_keys and max_table_bytes"),
-            (true, false) => Some("max_keys"),
-            (false, true) => Some("max_table_bytes"),
-            (false, false) => None,
+    /// The bounds that one more row of this cost would exceed.
+    fn bounds_against(&self, cost: usize) -> Reached {
+        Reached {
+            keys: self.len >= self.bounds.keys,
+            bytes: self.cost + cost > self.bounds.bytes,
         }
     }
 

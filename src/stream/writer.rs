@@ -308,8 +308,7 @@ impl Writer {
                 table.loaded(self.stream.now());
             }
             let mut state = self.stream.write();
-            let head = state.log.next();
-            state.loaded.get_or_insert(head);
+            self.stream.note_loaded(state.log.next());
             state.live = self.offsets.live.clone();
             if state.is_assigned {
                 state.log.set_head(self.offsets.position.id().into());

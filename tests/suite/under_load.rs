@@ -6,7 +6,7 @@
 use crate::harness::broker::{Broker, Version};
 use crate::harness::wait::secs;
 use crate::harness::{promise_on, trial};
-use crate::proofs::{Report, endurance, hostile, joining, leaders, slow_readers};
+use crate::proofs::{Report, busy, endurance, hostile, joining, leaders, slow_readers};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -30,6 +30,10 @@ pub fn trials() -> Vec<Trial> {
         promise_on(
             Version::V4_4,
             failing_freezing_and_restarting_brokers_lose_no_records,
+        ),
+        promise_on(
+            Version::V4_4,
+            busy_loops_and_hundreds_of_filters_keep_no_answer_from_anybody,
         ),
         promise_on(Version::V4_4, hostile_clients_and_producers_cost_others_no_record),
     ]
@@ -114,6 +118,25 @@ fn failing_freezing_and_restarting_brokers_lose_no_records() {
                 (2, Deed::Restart),
             ],
             properties: vec![("socket.timeout.ms".to_owned(), "2000".to_owned())],
+        },
+    ));
+}
+
+fn busy_loops_and_hundreds_of_filters_keep_no_answer_from_anybody() {
+    assert_kept(&busy::run(
+        &Broker::shared(Version::V4_4),
+        &busy::Plan {
+            seed: seed(),
+            delivery: "auto",
+            // The test build is slow enough, and other trials run beside it.
+            loops: 2,
+            rows: 50_000,
+            filters: 100,
+            records: 5000,
+            bytes: 1000,
+            audience: 10,
+            rate: 200,
+            bounds: None,
         },
     ));
 }

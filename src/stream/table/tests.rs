@@ -7,6 +7,7 @@ use super::super::encode::Encoder;
 use super::super::position::TopicPosition;
 use super::super::scan::{Scan, Show};
 use super::*;
+use crate::config::StreamSettings;
 
 pub(super) const RETENTION: u64 = 1000;
 

@@ -3,18 +3,21 @@
 //! The same code runs short in the suite (`under_load`) and at full length in `scripts/soak`; a plan
 //! says how much. A run ends with a report of its faults and its figures.
 //!
+//! - [`busy`]: too little processor time, beside busy loops and hundreds of value filters.
 //! - [`endurance`]: clients cut off and moved between daemons that are killed.
 //! - [`hostile`]: everything at once that has killed or stalled a daemon, while one audience behaves well.
 //! - [`leaders`]: three brokers, of which one after the other dies, freezes or is restarted.
 //! - [`slow_readers`]: half of the clients stop reading for a while.
 //! - [`joining`]: an audience takes the snapshot of a large table all at once.
 
+pub mod busy;
 pub mod endurance;
 pub mod hostile;
 pub mod joining;
 pub mod leaders;
 pub mod readers;
 pub mod slow_readers;
+pub mod watch;
 pub mod writer;
 
 use crate::harness::daemon::{Daemon, Launch};

@@ -371,18 +371,3 @@ fn ask(port: u16, request: &[u8], receive_buffer: Option<usize>) -> io::Result<T
     socket.write_all(request)?;
     Ok(socket)
 }
-
-/// Requests `/health/live` over a new connection, and returns how long the response took.
-pub(super) fn ask_whether_it_lives(port: u16, within: Duration) -> io::Result<Duration> {
-    let began = Instant::now();
-    let mut socket = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), within)?;
-    socket.set_read_timeout(Some(within))?;
-    socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
-    if answer.starts_with(b"HTTP/1.1 200 ") {
-        Ok(began.elapsed())
-    } else {
-        Err(io::Error::other("another answer than 200"))
-    }
-}

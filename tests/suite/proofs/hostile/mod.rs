@@ -7,6 +7,7 @@
 mod attacks;
 
 use super::readers::{Promise, Readers};
+use super::watch::{Times, ask_whether_it_lives};
 use super::writer::{Shape, Writer};
 use super::{Report, SILENCE, launch};
 use crate::harness::broker::{Broker, topic_name};
@@ -235,7 +236,7 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         "audience",
         format!("{} clients, {written} records", plan.audience),
     );
-    latency(&mut report, "its latency, p50, p99, most, ms", &mut ages);
+    report.figure("its latency, p50, p99, most, ms", Times::of(ages));
     attacks.report(&mut report);
     let tally = audience.tally;
     report.figure("deliveries", tally.deliveries);
@@ -300,7 +301,7 @@ fn probe(stage: &Stage<'_>) -> Seen {
             break;
         }
         seen.memory.extend(resident_if_any(stage.daemon.pid()));
-        match attacks::ask_whether_it_lives(stage.daemon.port(), SILENCE) {
+        match ask_whether_it_lives(stage.daemon.port(), SILENCE) {
             Ok(took) => seen.answers.push(took),
             Err(_) => seen.unanswered += 1,
         }
@@ -310,8 +311,8 @@ fn probe(stage: &Stage<'_>) -> Seen {
     seen
 }
 
-fn look(report: &mut Report, plan: &Plan, mut seen: Seen) {
-    latency(report, "/health/live, p50, p99, most, ms", &mut seen.answers);
+fn look(report: &mut Report, plan: &Plan, seen: Seen) {
+    report.figure("/health/live, p50, p99, most, ms", Times::of(seen.answers));
     report.figure("/health/live unanswered", seen.unanswered);
     report.demand(
         seen.unanswered == 0,
@@ -338,16 +339,6 @@ fn look(report: &mut Report, plan: &Plan, mut seen: Seen) {
             ),
         );
     }
-}
-
-fn latency(report: &mut Report, name: &'static str, times: &mut [Duration]) {
-    times.sort_unstable();
-    let at = |percent: usize| {
-        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
-        let time = times.get(index).copied().unwrap_or_default();
-        format!("{:.1}", time.as_secs_f64() * 1e3)
-    };
-    report.figure(name, [at(50), at(99), at(100)].join("  "));
 }
 
 /// Of one that may have ended.
