@@ -50,7 +50,7 @@ client=librdkafka, or kafka                         endurance
 clients=50 records=1000000 rate=10000 log=4MiB      endurance
 clients=200 rate=1000 stall=60 (seconds) log=8MiB   slow
 clients=200 keys=20000 rate=500                     joining
-loops=24 rows=4000000 filters=500 records=50000
+loops=24 rows=4000000 filters=500 records=500000
 clients=20 rate=200                                 busy
 rate=1000 frozen=40 (seconds) rounds=1              leaders
 minutes=10 memory=1024 (MiB) cpu=50 (percent of a core; 0: no limits) clients=50 rate=200 filters=500
@@ -244,7 +244,7 @@ fn run_busy(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
         loops: values.get("loops", 24)?,
         rows: values.get("rows", 4_000_000)?,
         filters: values.get("filters", 500)?,
-        records: values.get("records", 50_000)?,
+        records: values.get("records", 500_000)?,
         bytes: 1000,
         audience: values.get("clients", 20)?,
         rate: values.get("rate", 200)?,

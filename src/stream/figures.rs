@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::encode::{Invalid, is_possible};
 use super::filter_index::FilterFigures;
-use super::guarded_table::TableFigures;
 use super::history_reads::HistoryReads;
 use super::position::Position;
 use super::shared::Stream;
+use super::table::TableFigures;
 use crate::kafka::history::ReplayLoad;
 
 /// A stream's figures at one moment.
@@ -81,32 +81,83 @@ impl Stream {
 
     /// The current figures of the filters.
     pub fn filters(&self) -> FilterFigures {
-        self.client_filters().index().figures()
+        self.client_filters().figures()
     }
 
     /// The stream's figures now.
     pub fn figures(&self) -> Figures {
-        let table = self.table_figures();
-        let state = self.read();
-        let log = &state.log;
+        let (table, log) = (self.table_figures(), self.log_figures());
+        let age = |came| self.instant().saturating_duration_since(came);
         Figures {
             table: table.map(|table| (table.keys(), table.bytes())),
             is_table_full: self.is_table_full(),
             clients: self.clients(),
-            records: log.next() - 1 - state.notices,
-            log_records: log.next() - log.first(),
-            log_bytes: log.cost(),
-            log_age: log
-                .oldest_came()
-                .map(|came| self.instant().saturating_duration_since(came)),
-            oldest: log
-                .oldest()
-                .map(|entry| (entry.topic, entry.partition, entry.offset)),
-            position: state
-                .is_assigned
-                .then(|| Position::parse(log.head()).ok())
-                .flatten(),
+            records: log.records,
+            log_records: log.in_memory,
+            log_bytes: log.bytes,
+            log_age: log.came.map(age),
+            oldest: log.oldest,
+            position: log.head.and_then(|head| Position::parse(&head).ok()),
             is_loaded: self.is_loaded(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+
+    use super::*;
+    use crate::config::{HttpSettings, Start, StreamSettings};
+    use crate::kafka::record::Feed;
+    use crate::stream::live_settings::Pace;
+    use crate::stream::writer::Writer;
+
+    /// Longer than any machine needs to read some numbers.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A writer that has lost its processor holds its locks for tens of milliseconds on a busy machine; whoever asks how
+    /// the daemon is, on a thread that serves clients, must not wait for that.
+    #[test]
+    fn figures_are_read_while_a_writer_holds_every_lock_of_a_stream() {
+        let settings = StreamSettings {
+            path: "/orders".to_owned(),
+            topics: vec!["orders".to_owned()],
+            start: Start::Snapshot,
+            ..StreamSettings::default()
+        };
+        let stream = Stream::new(settings, Pace::from(&HttpSettings::default()), None);
+        let mut writer = Writer::new(Arc::clone(&stream));
+        writer.take(&Feed::Assigned {
+            topic: "orders".into(),
+            id: None,
+            next: vec![0, 0],
+            low: vec![0, 0],
+        });
+        writer.take(&Feed::Loaded {
+            topic: "orders".into(),
+        });
+        let (answer, answered) = mpsc::channel();
+        let state = stream.write();
+        let table = stream.write_table();
+        let trie = stream.client_filters().trie();
+        let index = stream.client_filters().index();
+        let asked = Arc::clone(&stream);
+        let asking = thread::spawn(move || {
+            let figures = asked.figures();
+            let is_well = asked.is_loaded() && !asked.lacks_rows() && asked.table_bounds_reached().is_none();
+            let filters = asked.filters().filters + asked.unusable_keys().len();
+            let superseded = asked.superseded_lately().len();
+            let _ = answer.send((figures, is_well, filters + superseded));
+        });
+        let answered = answered.recv_timeout(PATIENCE);
+        drop((state, table, index, trie));
+        asking.join().expect("it has ended");
+        let (figures, is_well, _) = answered.expect("an answer while the locks are held");
+        assert!(is_well && figures.is_loaded);
+        assert_eq!(figures.table, Some((0, 0)));
+        let partitions = figures.position.map(|position| position.topics[0].next.len());
+        assert_eq!(partitions, Some(2));
     }
 }

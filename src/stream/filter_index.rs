@@ -19,10 +19,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::block::{Block, BlockEntry};
 use super::filter::{Handle, Matcher, unpack_headers};
 use super::filter_names::FilterNames;
+use super::gauged::Gauges;
 use super::group::Group;
 use super::log::Sequence;
 use super::noted::{Budget, DeleteFrames};
@@ -71,6 +73,40 @@ pub struct FilterFigures {
     pub noted_bytes: usize,
 }
 
+/// What the figures are made of.
+#[derive(Debug, Default)]
+pub(super) struct FilterGauges {
+    filters: AtomicUsize,
+    paths: AtomicUsize,
+    unindexed: AtomicUsize,
+    pending_bytes: AtomicUsize,
+}
+
+impl Gauges for FilterIndex {
+    type Figures = FilterGauges;
+
+    fn update(&self, figures: &FilterGauges) {
+        figures.filters.store(self.by_filter.len(), Ordering::Relaxed);
+        figures.paths.store(self.names.len(), Ordering::Relaxed);
+        figures.unindexed.store(self.others.len(), Ordering::Relaxed);
+        let pending = self.names.pending_bytes();
+        figures.pending_bytes.store(pending, Ordering::Relaxed);
+    }
+}
+
+impl FilterGauges {
+    /// The figures, with the bytes of notes.
+    pub(super) fn figures(&self, budget: &Budget, frames: &DeleteFrames) -> FilterFigures {
+        let pending = self.pending_bytes.load(Ordering::Relaxed);
+        FilterFigures {
+            filters: self.filters.load(Ordering::Relaxed),
+            paths: self.paths.load(Ordering::Relaxed),
+            unindexed: self.unindexed.load(Ordering::Relaxed),
+            noted_bytes: budget.used() + frames.bytes() + budget.paths() + pending,
+        }
+    }
+}
+
 /// Groups that are found by a value of their filter.
 type ByValue<K> = HashMap<K, Vec<Arc<Group>>>;
 
@@ -113,19 +149,6 @@ impl FilterIndex {
     /// Whether there is no filter.
     pub(super) fn is_empty(&self) -> bool {
         self.by_filter.is_empty()
-    }
-
-    /// The current figures.
-    pub(super) fn figures(&self) -> FilterFigures {
-        FilterFigures {
-            filters: self.by_filter.len(),
-            paths: self.names.len(),
-            unindexed: self.others.len(),
-            noted_bytes: self.budget.used()
-                + self.frames.bytes()
-                + self.budget.paths()
-                + self.names.pending_bytes(),
-        }
     }
 
     /// Adds a reader to the group of `filter`. `next` is the number of the next record. A filter that is in use is
@@ -241,6 +264,11 @@ impl FilterIndex {
     /// The counter of the bytes of notes and of the trie.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
+    }
+
+    /// The frames of deletes.
+    pub(super) fn frames(&self) -> &Arc<DeleteFrames> {
+        &self.frames
     }
 
     /// Offers the records of finished blocks to all groups, before the log has them. `replaced` are the rows that they

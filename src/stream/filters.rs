@@ -7,17 +7,21 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::filter_index::{FilterIndex, FilterLimits, OverLimit};
+use super::filter_index::{FilterFigures, FilterIndex, FilterLimits, OverLimit};
+use super::gauged::{Gauged, GaugedGuard};
 use super::group::Group;
 use super::log::Sequence;
+use super::noted::{Budget, DeleteFrames};
 use super::path_index::Trie;
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 
 #[derive(Debug)]
 pub(super) struct Filters {
-    index: Mutex<FilterIndex>,
+    index: Gauged<FilterIndex>,
     trie: Mutex<Trie>,
+    budget: Arc<Budget>,
+    frames: Arc<DeleteFrames>,
 }
 
 impl Filters {
@@ -25,14 +29,21 @@ impl Filters {
         let index = FilterIndex::new(settings);
         Self {
             trie: Mutex::new(Trie::new(Arc::clone(index.budget()))),
-            index: Mutex::new(index),
+            budget: Arc::clone(index.budget()),
+            frames: Arc::clone(index.frames()),
+            index: Gauged::new(index),
         }
     }
 
     /// Locks the index. The writer holds this lock from when it offers an encoded batch until the log has it, so that a
     /// group that joins knows the record from which it is offered all.
-    pub(super) fn index(&self) -> MutexGuard<'_, FilterIndex> {
-        self.index.lock()
+    pub(super) fn index(&self) -> GaugedGuard<'_, FilterIndex> {
+        self.index.write()
+    }
+
+    /// The figures, which are read without a lock.
+    pub(super) fn figures(&self) -> FilterFigures {
+        self.index.figures().figures(&self.budget, &self.frames)
     }
 
     /// The group of a filter, with one reader more, within these limits. `next` returns the number of the next record.

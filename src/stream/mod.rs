@@ -37,8 +37,8 @@ mod filter_names;
 mod filters;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod gauged;
 mod group;
-mod guarded_table;
 mod hidden;
 pub mod history_reads;
 pub mod id_writer;

@@ -134,7 +134,11 @@ impl FromIterator<Sequence> for Numbers {
 
 /// The frames that replace records as deletes: each once for all groups that show it.
 #[derive(Debug)]
-pub(super) struct DeleteFrames(Mutex<Frames>);
+pub(super) struct DeleteFrames {
+    frames: Mutex<Frames>,
+    /// Bytes of memory, for those who must not wait.
+    bytes: AtomicUsize,
+}
 
 #[derive(Debug)]
 struct Frames {
@@ -165,16 +169,19 @@ impl Frames {
 impl DeleteFrames {
     /// No frames, for a log of this size.
     pub(super) fn new(log_bytes: usize) -> Self {
-        Self(Mutex::new(Frames {
-            all: VecDeque::new(),
-            bytes: 0,
-            most: most_frames(log_bytes),
-            lost: 0,
-        }))
+        Self {
+            frames: Mutex::new(Frames {
+                all: VecDeque::new(),
+                bytes: 0,
+                most: most_frames(log_bytes),
+                lost: 0,
+            }),
+            bytes: AtomicUsize::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Frames> {
-        self.0.lock()
+        self.frames.lock()
     }
 
     pub(super) fn set_log_bytes(&self, log_bytes: usize) {
@@ -190,6 +197,7 @@ impl DeleteFrames {
         while frames.bytes > frames.most || frames.all.front().is_some_and(|(oldest, _)| *oldest < first) {
             frames.pop();
         }
+        self.bytes.store(frames.bytes, Ordering::Relaxed);
     }
 
     /// The frame of a record.
@@ -207,7 +215,7 @@ impl DeleteFrames {
 
     /// Bytes of memory in total.
     pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 

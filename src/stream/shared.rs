@@ -15,7 +15,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use super::audience::Audience;
 use super::block::Block;
@@ -26,8 +26,8 @@ use super::encode::{Invalid, is_possible};
 use super::filter::Matcher;
 use super::filter_index::{FilterLimits, OverLimit};
 use super::filters::Filters;
+use super::gauged::{Gauged, GaugedGuard};
 use super::group::Group;
-use super::guarded_table::{GuardedTable, TableFigures, TableWriteGuard};
 use super::history_reads::HistoryReads;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
@@ -35,8 +35,8 @@ use super::looks::{FilterSearch, Looks};
 use super::lookup::{PendingLookup, Query};
 use super::position::Position;
 use super::replay::ReplayReader;
-use super::state::StreamState;
-use super::table::{ROWS_PER_HOLD, Table};
+use super::state::{LogFigures, StreamState};
+use super::table::{ROWS_PER_HOLD, Table, TableFigures};
 use crate::config::StreamSettings;
 use crate::config::bound_filter::BoundFilter;
 use crate::config::filter::Filter;
@@ -58,12 +58,12 @@ pub struct Stream {
     /// The streams that this one replaced and that still have readers.
     predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Guarded,
-    state: RwLock<StreamState>,
+    state: Gauged<StreamState>,
     /// Beside the state, so that nobody waits for its lock to learn whether the stream is ready.
     loaded: OnceLock<Sequence>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
-    table: Option<GuardedTable>,
+    table: Option<Gauged<Table>>,
     /// How often the table has dropped the data on evicted keys.
     eviction_resets: AtomicU64,
     audience: Audience,
@@ -121,7 +121,7 @@ impl Stream {
             if fixed.is_some() {
                 table.knows_nothing_before(clock.unix());
             }
-            GuardedTable::new(table)
+            Gauged::new(table)
         });
         if table.is_some() {
             counters.expect_superseded(&settings.topics);
@@ -143,7 +143,7 @@ impl Stream {
             clock,
             fixed,
             bound_filter,
-            state: RwLock::new(StreamState::new(log, topics)),
+            state: Gauged::new(StreamState::new(log, topics)),
             loaded: OnceLock::new(),
             table,
             eviction_resets: AtomicU64::new(0),
@@ -364,14 +364,14 @@ impl Stream {
         self.state.read()
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, StreamState> {
+    pub(super) fn write(&self) -> GaugedGuard<'_, StreamState> {
         self.state.write()
     }
 
     /// Whether the lock of the state is free.
     #[cfg(test)]
     pub(super) fn is_state_free(&self) -> bool {
-        self.state.try_write().is_some()
+        self.state.is_free()
     }
 
     /// Locks the table for reading: for as long as one piece of it is copied out to a client.
@@ -380,8 +380,13 @@ impl Stream {
     }
 
     /// Locks the table for one record.
-    pub(super) fn write_table(&self) -> Option<TableWriteGuard<'_>> {
+    pub(super) fn write_table(&self) -> Option<GaugedGuard<'_, Table>> {
         Some(self.table.as_ref()?.write())
+    }
+
+    /// The figures of the log, which are read without the lock of the state.
+    pub(super) fn log_figures(&self) -> LogFigures {
+        self.state.figures().lock().clone()
     }
 
     /// The figures of the table, which are read without its lock.

@@ -1,9 +1,14 @@
 //! The state that the writer of a stream changes and its readers read.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::arrivals::Arrivals;
 use super::control::{Reset, Resets};
+use super::gauged::Gauges;
 use super::log::{Log, Sequence};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::truncation::{LogEpochs, Truncations};
@@ -29,6 +34,41 @@ pub(super) struct StreamState {
     pub(super) notices: u64,
     /// Records in the log that have no place in the table, because they have no key.
     pub(super) keyless: u64,
+}
+
+/// The figures of the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LogFigures {
+    /// Records that arrived since the start, less notices.
+    pub(super) records: u64,
+    /// Records in memory.
+    pub(super) in_memory: u64,
+    pub(super) bytes: usize,
+    /// When the oldest in memory came.
+    pub(super) came: Option<Instant>,
+    /// Topic index, partition and offset of the oldest in memory.
+    pub(super) oldest: Option<(u16, u32, i64)>,
+    /// The id of the last event; `None` until Kafka has said what partitions there are.
+    pub(super) head: Option<Bytes>,
+}
+
+impl Gauges for StreamState {
+    /// Locked for as long as they are copied.
+    type Figures = Mutex<LogFigures>;
+
+    fn update(&self, figures: &Mutex<LogFigures>) {
+        let log = &self.log;
+        let oldest = log.oldest();
+        let now = LogFigures {
+            records: log.next() - 1 - self.notices,
+            in_memory: log.next() - log.first(),
+            bytes: log.cost(),
+            came: log.oldest_came(),
+            oldest: oldest.map(|entry| (entry.topic, entry.partition, entry.offset)),
+            head: self.is_assigned.then(|| log.head().clone()),
+        };
+        *figures.lock() = now;
+    }
 }
 
 /// A partition that had no leader when the stream was first read, and begins in mid-log.

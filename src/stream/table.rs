@@ -6,17 +6,20 @@
 //! receive them.
 
 mod bounds;
+mod figures;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub(super) use bounds::{Bounds, Reached};
+pub(super) use figures::TableFigures;
 
 use super::capture::{Capture, Captures};
 use super::encode::Invalid;
 use super::evicted::{Evicted, LastRecord};
 use super::filter::key_hash;
+use super::gauged::Gauges;
 use super::hidden::Hidden;
 use super::log::Sequence;
 use super::lost::Lost;
@@ -66,6 +69,8 @@ pub(super) struct Table {
     is_loading: bool,
     len: usize,
     cost: usize,
+    /// How often the number of keys whose newest record cannot be shown may have changed.
+    unusable_changes: u64,
     /// The cost of the last record that found no room.
     unplaced: usize,
     /// The bound that the last record without room exceeded.
@@ -100,6 +105,7 @@ impl Table {
             is_loading: true,
             len: 0,
             cost: 0,
+            unusable_changes: 0,
             unplaced: 0,
             met: "",
             bounds,
@@ -248,6 +254,7 @@ impl Table {
         }
         self.len += 1;
         self.cost += cost;
+        self.unusable_changes += u64::from(update.unusable.is_some());
         self.topics[topic].insert(sequence, Row::new(&update, hash));
         (applied, previous)
     }
@@ -315,6 +322,7 @@ impl Table {
         let row = self.topics.get_mut(topic)?.remove(sequence)?;
         self.len -= 1;
         self.cost -= row.cost();
+        self.unusable_changes += u64::from(row.unusable().is_some());
         self.captures
             .keep(sequence, &row, self.bounds.bytes / PART_FOR_CAPTURES);
         self.pieces.forget_row(sequence);
@@ -352,6 +360,7 @@ impl Table {
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();
         self.cost -= rows.cost();
+        self.unusable_changes += 1;
         Cleared(rows)
     }
 
@@ -449,6 +458,17 @@ impl Table {
     #[must_use]
     pub(super) fn has_lost_row_since(&self, cursor: Sequence) -> bool {
         self.lost.row >= cursor
+    }
+}
+
+impl Gauges for Table {
+    type Figures = TableFigures;
+
+    fn update(&self, figures: &TableFigures) {
+        let bytes = self.cost() + self.departed_cost();
+        figures.set(self.len(), bytes, self.reached());
+        // Seldom, as they are summed up over the topics.
+        figures.set_unusable(self.unusable_changes, || self.unusable());
     }
 }
 

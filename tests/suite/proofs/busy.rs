@@ -2,7 +2,7 @@
 //! hundreds of clients while records come. systemd must hear from it, it must answer, and other streams must go on.
 
 use super::readers::{Promise, Readers};
-use super::watch::{Seen, Times, Watch};
+use super::watch::{Ends, Seen, Times, Watch};
 use super::writer::{Shape, Writer};
 use super::{Report, SILENCE, launch};
 use crate::harness::broker::{Broker, topic_name};
@@ -96,7 +96,8 @@ fn load(broker: &Broker, plan: &Plan, report: &mut Report) {
     );
     let systemd = Systemd::new();
     let is_over = AtomicBool::new(false);
-    let (began, seen) = thread::scope(|scope| {
+    let (took, seen) = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         for _ in 0..plan.loops {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
@@ -112,11 +113,7 @@ fn load(broker: &Broker, plan: &Plan, report: &mut Report) {
             is_over: &is_over,
         };
         let seen = watch.during(|| {
-            eventually(PATIENCE, "the table is loaded", || {
-                thread::sleep(millis(500));
-                let ready = block_on(daemon.get("/health/ready"));
-                (ready.status == 200).then_some(()).ok_or("it is not ready")
-            });
+            block_on(daemon.wait_ready(PATIENCE));
         });
         (began.elapsed(), seen)
     });
@@ -124,7 +121,7 @@ fn load(broker: &Broker, plan: &Plan, report: &mut Report) {
     report.figure("rows of the table", plan.rows);
     report.figure(
         "seconds until it was loaded",
-        format!("{:.1}", began.as_secs_f64()),
+        format!("{:.1}", took.as_secs_f64()),
     );
     report_seen(report, "loading", &seen, plan);
 }
@@ -158,10 +155,15 @@ fn filter(broker: &Broker, plan: &Plan, report: &mut Report) {
         .expect("connections");
     audience.catch_up().expect("they catch up");
     let mut writer = Writer::new(broker, &other, Shape::unkeyed(4, 100), plan.seed, began);
+    // Once, so that every connection is in use.
+    audience
+        .finish(&writer.finish())
+        .expect("they have the first records");
     let mut ages = Vec::new();
     let is_over = AtomicBool::new(false);
     let mut took = Duration::ZERO;
     let seen = thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         scope.spawn(|| writer.pace(plan.rate, |_| !is_over.load(Ordering::Relaxed)));
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {

@@ -56,6 +56,15 @@ pub fn ask_whether_it_lives(port: u16, within: Duration) -> io::Result<Duration>
     }
 }
 
+/// Says that something is over when it is dropped, so that a panic ends those who wait for that.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Looks at a daemon.
 pub struct Watch<'a> {
     /// The daemon's port.
@@ -83,8 +92,9 @@ impl Watch<'_> {
         thread::scope(|scope| {
             let asking = scope.spawn(|| self.ask());
             let hearing = scope.spawn(|| self.hear());
+            let ends = Ends(self.is_over);
             act();
-            self.is_over.store(true, Ordering::Relaxed);
+            drop(ends);
             let mut seen = asking.join().expect("the daemon is asked");
             seen.silence = hearing.join().expect("the daemon is heard");
             seen
