@@ -467,3 +467,36 @@ fn interleavings(steps: &[Op], visits: &[Op]) -> Vec<Vec<Op>> {
     }
     all
 }
+
+/// A replica that began behind the records of a partition knows no leader epoch of it. When its log is truncated, the ids
+/// name none. Another replica, which knows the truncation and has read less than such an id claims, cannot tell it from an
+/// id of the lost records: it sends what Kafka has now, after a gap, rather than nothing.
+pub fn an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records() {
+    let mut setup = setup(Start::Live, [2, 0]);
+    (setup.preload, setup.has_times, setup.has_epochs) = (0, false, true);
+    setup.clients[2].1 = Wants::Shade(0);
+    let ops = vec![
+        Op::AddPartition { topic: 0 },
+        read(1, place(0, 0), 1),
+        produce(place(0, 2), 9),
+        go(2, 0),
+        Op::Pass {
+            seconds: 101,
+            is_cut: false,
+        },
+        read(0, place(0, 0), 1),
+        produce(place(0, 1), 1),
+        Op::Truncate {
+            place: place(0, 2),
+            eighths: 0,
+        },
+        produce(place(0, 2), 1),
+        produce(place(0, 0), 2),
+        read(0, place(0, 0), 1),
+        take(2, 1),
+        read(1, place(0, 0), 1),
+        go(2, 1),
+        take(2, 1),
+    ];
+    check(setup, ops);
+}

@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
         cases::a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition,
         cases::a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log,
         cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
+        cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
         cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
         cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
         cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,

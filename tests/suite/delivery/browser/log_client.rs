@@ -196,6 +196,21 @@ impl Browser {
         Ok(())
     }
 
+    /// Whether its id may be taken for one of a log from before a truncation, whatever log it is of: it names no leader
+    /// epoch, and its replica has not read as far.
+    fn may_be_taken_for_lost(&self, place: Place) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| {
+            let brought = connection
+                .brought
+                .as_ref()
+                .and_then(|(next, _)| next[place.topic].get(place.partition));
+            let read = connection.replica.borrow().has_read(place);
+            let here = connection.here[place.topic].get(place.partition).copied();
+            brought > here.min(read).as_ref() && epoch_in(&self.id, place).is_none()
+        })
+    }
+
     /// Is told that records that it has had, except those that did not pass, are no longer in Kafka.
     pub(super) fn truncated(
         &mut self,
@@ -216,7 +231,9 @@ impl Browser {
         let connection = self.connection.as_ref();
         let is_unread = connection.is_some_and(|connection| connection.unread.contains(&place));
         let has_epoch = epoch_in(&self.id, place).is_some() && !is_unread;
-        let may_mix = self.owed.remove(&place) || self.may_mix(kafka, place);
+        let may_mix = self.owed.remove(&place)
+            || self.may_mix(kafka, place)
+            || !has_id && self.may_be_taken_for_lost(place);
         if let Some(connection) = &mut self.connection {
             connection.ahead.remove(&place);
         }
