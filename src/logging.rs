@@ -330,7 +330,10 @@ impl Seldom {
 
     /// The number of messages suppressed since the last one, to append, if a message may be logged now.
     pub(crate) fn admit(&mut self) -> Option<HeldBack> {
-        let now = Instant::now();
+        self.admit_at(Instant::now())
+    }
+
+    fn admit_at(&mut self, now: Instant) -> Option<HeldBack> {
         if self
             .last
             .is_some_and(|last| now.duration_since(last) < self.pause)
@@ -353,5 +356,30 @@ impl fmt::Display for HeldBack {
             0 => Ok(()),
             count => write!(f, " ({count} more like this since the last such line)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_a_kind_are_logged_once_in_ten_seconds_with_the_number_of_the_others() {
+        let mut seldom = Seldom::new(Duration::from_secs(10));
+        let begun = Instant::now();
+        let mut admit = |millis| seldom.admit_at(begun + Duration::from_millis(millis));
+        let said = |held_back: Option<HeldBack>| held_back.map(|held_back| held_back.to_string());
+        assert_eq!(said(admit(0)).as_deref(), Some(""), "the first at once");
+        for millis in [0, 5_000, 9_999] {
+            assert_eq!(admit(millis), None);
+        }
+        let three = " (3 more like this since the last such line)";
+        assert_eq!(said(admit(10_000)).as_deref(), Some(three));
+        assert_eq!(admit(19_999), None);
+        assert_eq!(
+            said(admit(30_000)).as_deref(),
+            Some(" (1 more like this since the last such line)")
+        );
+        assert_eq!(said(admit(40_000)).as_deref(), Some(""), "no other was held back");
     }
 }

@@ -384,3 +384,60 @@ impl Wake for Unpark {
         self.0.unpark();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_keeps_up_again_after_five_seconds_without_a_pause() {
+        let (feed, mut feeds) = mpsc::channel(1);
+        let mut queue = StreamQueue::new(StreamChannel {
+            stream: "/orders".into(),
+            feed,
+            has_table: false,
+        });
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        let loaded = || Feed::Loaded {
+            topic: "orders".into(),
+        };
+        queue.overflow.push_back(loaded());
+        let paused = queue.change(0, at(0));
+        assert_eq!(
+            paused,
+            Some(FlowChange::Paused {
+                queue: 0,
+                is_first: true
+            })
+        );
+        queue.overflow.clear();
+        assert_eq!(
+            queue.change(0, at(2_000)),
+            Some(FlowChange::Resumed(0, Duration::from_secs(2)))
+        );
+
+        // Another pause: the five seconds begin again when it ends.
+        queue.overflow.push_back(loaded());
+        let again = queue.change(0, at(6_000));
+        assert_eq!(
+            again,
+            Some(FlowChange::Paused {
+                queue: 0,
+                is_first: false
+            })
+        );
+        queue.overflow.clear();
+        assert!(matches!(
+            queue.change(0, at(7_000)),
+            Some(FlowChange::Resumed(..))
+        ));
+        assert_eq!(queue.change(0, at(11_999)), None);
+        let Some(FlowChange::KeepsUp(0, slow)) = queue.change(0, at(12_000)) else {
+            panic!("it does not keep up");
+        };
+        assert_eq!((slow.times, slow.paused), (2, Duration::from_secs(3)));
+        assert_eq!(queue.change(0, at(60_000)), None, "said once");
+        assert!(feeds.try_recv().is_err());
+    }
+}

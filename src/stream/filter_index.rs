@@ -392,3 +392,58 @@ fn forget_values<'a, K, Q>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::filter::{Candidate, key_hash};
+    use super::*;
+    use crate::config::Start;
+    use crate::config::filter::Name;
+    use crate::stream::path_index::Trie;
+
+    /// How many groups of clients with a filter by key, by a header and by a value each are asked whether they want a
+    /// tombstone of that key, on a stream that starts so.
+    fn asked(start: Start) -> usize {
+        let settings = StreamSettings {
+            topics: vec!["orders".to_owned()],
+            start,
+            ..StreamSettings::default()
+        };
+        let mut index = FilterIndex::new(&settings);
+        let names = [
+            Name::Key,
+            Name::Header("kind".to_owned()),
+            Name::Value(vec!["status".to_owned()]),
+        ];
+        for name in names {
+            let mut filter = Filter::default();
+            filter.add(name, "wanted", &settings.topics).expect("a term");
+            index.join(&filter, &settings, 1, None).expect("no limits");
+        }
+        let trie = Trie::new(Arc::clone(index.budget()));
+        let lookups = Lookups::new(&trie);
+        let tombstone = Candidate {
+            topic: 0,
+            partition: 0,
+            key: key_hash(Some(b"wanted")),
+            is_tombstone: true,
+            headers: &[],
+            frame: b"",
+        };
+        let mut asked = 0;
+        index.candidates(&Offered::new(tombstone, Which::Frame(0), &lookups), |_| {
+            asked += 1;
+        });
+        asked
+    }
+
+    #[test]
+    fn a_tombstone_is_offered_to_filters_of_headers_and_values_only_where_it_deletes_a_row() {
+        assert_eq!(asked(Start::Live), 1, "by its key alone");
+        assert_eq!(
+            asked(Start::Snapshot),
+            3,
+            "a delete passes terms on headers and values"
+        );
+    }
+}

@@ -22,8 +22,8 @@ use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::writers::Writers;
 use libtest_mimic::Trial;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -38,15 +38,22 @@ pub fn trials() -> Vec<Trial> {
         a_writer_in_an_endless_loop_is_late,
         a_late_check_counts_as_one,
         writers_that_all_hang_are_all_late,
+        a_writer_with_many_batches_lets_others_write_in_between,
     ]
 }
 
-/// Blocks callers that ask for the time while it is shut.
+/// The threads of writers.
+const WRITER: &str = "stream-writer";
+
+/// Blocks writers that ask for the time while it is shut.
 static IS_SHUT: Mutex<bool> = Mutex::new(false);
 static OPENED: Condvar = Condvar::new();
 static HAS_COME: AtomicBool = AtomicBool::new(false);
 
 fn gated_clock() -> Duration {
+    if thread::current().name() != Some(WRITER) {
+        return secs(1);
+    }
     let mut is_shut = IS_SHUT.lock().expect("no panic");
     while *is_shut {
         HAS_COME.store(true, Ordering::SeqCst);
@@ -64,8 +71,17 @@ fn stream(
     path: &str,
     time_of_day: fn() -> Duration,
 ) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+    stream_with(path, time_of_day, 4)
+}
+
+/// The same, with a channel for so many batches.
+fn stream_with(
+    path: &str,
+    time_of_day: fn() -> Duration,
+    batches: usize,
+) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
     let settings = rig::settings(1, |settings| path.clone_into(&mut settings.path));
-    let (sender, receiver) = mpsc::channel(4);
+    let (sender, receiver) = mpsc::channel(batches);
     let clock = Clock {
         time_of_day,
         ..Clock::SYSTEM
@@ -148,7 +164,9 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
             ensure(HAS_COME.load(Ordering::SeqCst), "it does not")
         });
         for offset in 0..20 {
-            assert_eq!(http::get(&url("/health/live"), &[]).await.status, 200);
+            for path in ["/health/live", "/health/ready", "/streams", "/metrics"] {
+                assert_eq!(http::get(&url(path), &[]).await.status, 200, "{path}");
+            }
             let mut client = Client::open(url("/other")).await;
             client
                 .collect_until(|event| event.is("caught-up"), secs(30))
@@ -274,4 +292,61 @@ fn writers_that_all_hang_are_all_late() {
     eventually(secs(60), "it is back", || {
         ensure(pulses.look(TICK).1 == Duration::ZERO, "it is not")
     });
+}
+
+/// The stream with many batches, for the clock of the other.
+static BUSY: OnceLock<Arc<Stream>> = OnceLock::new();
+
+/// How many records of it had been written when the other asked for the time to write one.
+static WRITTEN_BEFORE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+fn observing_clock() -> Duration {
+    if let Some(busy) = BUSY.get() {
+        WRITTEN_BEFORE.fetch_min(busy.figures().records, Ordering::SeqCst);
+    }
+    secs(1)
+}
+
+fn a_writer_with_many_batches_lets_others_write_in_between() {
+    /// More than tokio lets a task take from a channel in one turn.
+    const BATCHES: i64 = 400;
+    let writers = Writers::with(Builder::new_multi_thread().worker_threads(1)).expect("a thread");
+    let batches = usize::try_from(BATCHES).expect("few") + 2;
+    let (busy, busy_feeds, busy_received) = stream_with("/busy", clock, batches);
+    let (other, feeds, received) = stream_with("/other", observing_clock, 4);
+    // The one thread is busy until both have all they are to write.
+    let (release, released) = std_mpsc::channel::<()>();
+    let spawn = writers.spawner("/gate");
+    spawn(Box::pin(async move {
+        let _ = released.recv();
+    }));
+    let mut tasks = JoinSet::new();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .expect("a runtime");
+    let _entered = runtime.enter();
+    for (stream, received) in [(&busy, busy_received), (&other, received)] {
+        let writer = Writer::new(Arc::clone(stream));
+        writers.spawn(&mut tasks, stream.settings(), writer, received);
+    }
+    block_on(async {
+        begin(&busy_feeds).await;
+        for offset in 0..BATCHES {
+            send(&busy_feeds, offset).await;
+        }
+        begin(&feeds).await;
+        send(&feeds, 0).await;
+    });
+    assert!(BUSY.set(Arc::clone(&busy)).is_ok());
+    drop(release);
+    eventually(secs(60), "both have written", || {
+        let written = [&busy, &other].map(|stream| stream.figures().records);
+        ensure(written == [BATCHES.unsigned_abs(), 1], format!("{written:?}"))
+    });
+    let before = WRITTEN_BEFORE.load(Ordering::SeqCst);
+    assert!(
+        before < 10,
+        "{before} batches of another stream were written before the first of this one"
+    );
 }

@@ -22,40 +22,7 @@ impl KafkaReader {
     pub(super) fn update_paused(&mut self, consumer: &mut dyn Consumer) -> Result<(), KafkaError> {
         let mut is_changed = false;
         for change in self.batcher.update_paused(self.status.pulse()) {
-            match change {
-                FlowChange::Paused { queue, is_first } => {
-                    is_changed = true;
-                    let (stream, topics) = (self.batcher.stream(queue), self.batcher.topics_of(queue));
-                    self.status.counters().pauses(stream).count();
-                    if is_first {
-                        let sharing = self.batcher.sharing(&BTreeSet::from([queue]));
-                        let also = if sharing.is_empty() {
-                            String::new()
-                        } else {
-                            format!(", also for streams {sharing:?}, which use them too")
-                        };
-                        info!(
-                            "stream {stream}: takes batches more slowly than they come; its topics {topics:?} are \
-                             paused until it has caught up{also}"
-                        );
-                    }
-                    self.status.set_paused(stream, Some(topics));
-                }
-                FlowChange::Resumed(queue, paused) => {
-                    is_changed = true;
-                    let stream = self.batcher.stream(queue);
-                    self.status.counters().pauses(stream).add(paused);
-                    self.status.set_paused(stream, None);
-                }
-                FlowChange::KeepsUp(queue, slow) => {
-                    let stream = self.batcher.stream(queue);
-                    self.status.set_slow(stream, None);
-                    info!(
-                        "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
-                        slow.times, slow.paused
-                    );
-                }
-            }
+            is_changed |= self.note(change);
         }
         let now = Instant::now();
         is_changed |= self.move_blocking(now);
@@ -64,6 +31,45 @@ impl KafkaReader {
             consumer.assign(&self.batcher)?;
         }
         Ok(())
+    }
+
+    /// Counts and reports a change. Returns whether topics are paused or resumed for it.
+    fn note(&self, change: FlowChange) -> bool {
+        match change {
+            FlowChange::Paused { queue, is_first } => {
+                let (stream, topics) = (self.batcher.stream(queue), self.batcher.topics_of(queue));
+                self.status.counters().pauses(stream).count();
+                if is_first {
+                    let sharing = self.batcher.sharing(&BTreeSet::from([queue]));
+                    let also = if sharing.is_empty() {
+                        String::new()
+                    } else {
+                        format!(", also for streams {sharing:?}, which use them too")
+                    };
+                    info!(
+                        "stream {stream}: takes batches more slowly than they come; its topics {topics:?} are \
+                         paused until it has caught up{also}"
+                    );
+                }
+                self.status.set_paused(stream, Some(topics));
+                true
+            }
+            FlowChange::Resumed(queue, paused) => {
+                let stream = self.batcher.stream(queue);
+                self.status.counters().pauses(stream).add(paused);
+                self.status.set_paused(stream, None);
+                true
+            }
+            FlowChange::KeepsUp(queue, slow) => {
+                let stream = self.batcher.stream(queue);
+                self.status.set_slow(stream, None);
+                info!(
+                    "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
+                    slow.times, slow.paused
+                );
+                false
+            }
+        }
     }
 
     /// Reports streams that do not keep up although their topics are loaded.
@@ -175,6 +181,10 @@ mod tests {
     fn degraded(reader: &KafkaReader, slow_for: Duration) -> Vec<String> {
         let (_, slow) = reader.batcher.slow().next().expect("a slow stream");
         reader.report_slow(slow.since + slow_for);
+        named(reader)
+    }
+
+    fn named(reader: &KafkaReader) -> Vec<String> {
         let degraded = reader.status.snapshot().degraded;
         degraded
             .into_iter()
@@ -200,5 +210,41 @@ mod tests {
         assert_eq!(degraded(&reader, Duration::from_secs(60)), [""; 0]);
         reader.topics[0].loading = None;
         assert_eq!(degraded(&reader, Duration::from_secs(60)).len(), 1);
+    }
+
+    #[test]
+    fn pauses_are_counted_with_their_time_and_health_names_the_stream_until_it_keeps_up() {
+        let (reader, _feeds) = reader();
+        let (queue, slow) = reader.batcher.slow().next().expect("a slow stream");
+        let counters = reader.status.counters().pauses(reader.batcher.stream(queue));
+        let counted = || (counters.times(), counters.paused());
+        let paused_by = || reader.status.paused_by("/slow").len();
+
+        assert!(reader.note(FlowChange::Paused {
+            queue,
+            is_first: true
+        }));
+        assert_eq!(
+            counted(),
+            (1, Duration::ZERO),
+            "the time of a pause counts when it ends"
+        );
+        assert_eq!(paused_by(), 2, "both of its topics");
+        assert!(reader.note(FlowChange::Resumed(queue, Duration::from_secs(3))));
+        assert_eq!(counted(), (1, Duration::from_secs(3)));
+        assert_eq!(paused_by(), 0);
+        assert!(reader.note(FlowChange::Paused {
+            queue,
+            is_first: false
+        }));
+        assert!(reader.note(FlowChange::Resumed(queue, Duration::from_secs(4))));
+        assert_eq!(counted(), (2, Duration::from_secs(7)));
+
+        assert_eq!(degraded(&reader, Duration::from_secs(60)).len(), 1);
+        assert!(
+            !reader.note(FlowChange::KeepsUp(queue, slow)),
+            "nothing is resumed for it"
+        );
+        assert_eq!(named(&reader), [""; 0]);
     }
 }

@@ -283,3 +283,57 @@ fn explanation(record: &Record<'_>, cause: Invalid) -> String {
     let remedy = cause.remedy().map(|remedy| format!("; {remedy}"));
     detail.into_iter().chain(remedy).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Format, HttpSettings, StreamSettings};
+    use crate::kafka::record::{Feed, Stamp};
+    use crate::stream::live_settings::Pace;
+    use crate::stream::writer::Writer;
+
+    /// Clients that join or leave with a filter, and wait for its lock, wait for no encoding.
+    #[test]
+    fn a_batch_is_encoded_before_the_index_of_filters_is_locked() {
+        let settings = StreamSettings {
+            topics: vec!["orders".to_owned()],
+            format: Format::Value,
+            ..StreamSettings::default()
+        };
+        let stream = Stream::new(settings, Pace::from(&HttpSettings::default()), None);
+        let mut writer = Writer::new(Arc::clone(&stream));
+        let topic = || "orders".into();
+        writer.take(&Feed::Assigned {
+            topic: topic(),
+            id: None,
+            next: vec![0],
+            low: vec![0],
+        });
+        writer.take(&Feed::Loaded { topic: topic() });
+        let mut batch = Batch::new(topic());
+        // No text, so that it is counted when it is to be encoded, as the last of the batch.
+        for (offset, value) in [(0, &b"{}"[..]), (1, &b"\xff"[..])] {
+            let stamp = Stamp {
+                partition: 0,
+                offset,
+                timestamp: None,
+            };
+            batch.push(stamp, None, Some(value), std::iter::empty());
+        }
+        let invalid = || -> u64 { stream.counters().invalid().iter().map(|(_, count)| count).sum() };
+        let index = stream.client_filters().index();
+        let writing = thread::spawn(move || writer.take(&Feed::Records(Arc::new(batch))));
+        let begun = std::time::Instant::now();
+        while invalid() == 0 && begun.elapsed() < Duration::from_secs(20) {
+            thread::yield_now();
+        }
+        let encoded = (invalid(), stream.figures().records);
+        drop(index);
+        writing.join().expect("it has ended");
+        assert_eq!(encoded, (1, 0), "encoded, and not in the log");
+        assert_eq!(stream.figures().records, 1, "in the log once the index is free");
+    }
+}
