@@ -500,3 +500,27 @@ pub fn an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_t
     ];
     check(setup, ops);
 }
+
+/// Retention leaves what a replica has yet to read, also where it must go back for it.
+pub fn nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation() {
+    let mut setup = setup(Start::Live, [1, 1]);
+    (setup.log_bytes, setup.has_times, setup.has_epochs) = (8192, false, true);
+    let ops = vec![
+        read(0, place(0, 0), 1),
+        read(0, place(0, 0), 1),
+        produce(place(1, 0), 4),
+        read(0, place(1, 0), 3),
+        Op::Truncate {
+            place: place(1, 0),
+            eighths: 2,
+        },
+        produce(place(1, 0), 2),
+        go(1, 0),
+        Op::Retain {
+            place: place(1, 0),
+            eighths: 6,
+        },
+        take(1, 1),
+    ];
+    check(setup, ops);
+}

@@ -44,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
         cases::a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log,
         cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
         cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
+        cases::nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation,
         cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
         cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
         cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,
@@ -163,14 +164,16 @@ impl World {
 
     /// Up to where all replicas have read a partition that have begun to read it: readers keep up.
     fn read(&self, place: Place) -> usize {
-        let read = self
-            .replicas
-            .iter()
-            .filter_map(|replica| replica.borrow().has_read(place));
         let kafka = self.kafka.lock();
         if place.partition < kafka.partitions(place.topic) && kafka.has_leader(place) {
             let high = kafka.high(place);
-            // A truncation may not be noticed yet.
+            // A truncation may not be noticed yet: what the replica has read behind it is of another log.
+            let read = |replica: &Rc<RefCell<Replica>>| {
+                let replica = replica.borrow();
+                let same = kafka.divergence(place, replica.version(place), kafka.version(place));
+                replica.has_read(place).map(|read| read.min(same))
+            };
+            let read = self.replicas.iter().filter_map(read);
             read.min().unwrap_or(high).min(high)
         } else {
             0
