@@ -291,3 +291,48 @@ fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
         .with_accepts(policy.accepts())
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::config::claims::Claims;
+    use crate::stream::access::Grant;
+
+    #[derive(Debug)]
+    struct Always;
+
+    impl Grant for Always {
+        fn holds(&self, _path: &str, _claims: &Claims) -> bool {
+            true
+        }
+    }
+
+    fn access(claims: &serde_json::Value) -> Access {
+        let claims = claims.as_object().expect("an object").clone();
+        Access::new(claims.into(), None, Box::new(Always))
+    }
+
+    #[test]
+    fn replays_take_turns_by_identity_where_it_is_known_otherwise_by_address() {
+        let [here, there] = [1, 2].map(|last| Address::V4(Ipv4Addr::new(192, 0, 2, last)));
+        let alice = access(&serde_json::json!({ "sub": "alice" }));
+        let bob = access(&serde_json::json!({ "sub": "bob" }));
+        let nameless = access(&serde_json::json!({ "tenant": "alice" }));
+        assert_eq!(
+            flow(Some(&alice), here),
+            flow(Some(&alice), there),
+            "from everywhere"
+        );
+        assert_ne!(
+            flow(Some(&alice), here),
+            flow(Some(&bob), here),
+            "also behind one address"
+        );
+        for access in [None, Some(&nameless)] {
+            assert_eq!(flow(access, here), here.into());
+            assert_ne!(flow(access, here), flow(access, there));
+        }
+    }
+}

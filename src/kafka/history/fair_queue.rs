@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-/// The key of a flow. Opaque here: HTTP derives it from a client's address.
+/// The key of a flow. Opaque here: HTTP derives it from a client's identity or address.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow(pub u64);
 

@@ -12,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::assignment::Assignment;
 use super::context::Context;
 use super::handle_factory::HandleFactory;
 use super::settings::REQUEST_TIMEOUT;
@@ -24,8 +25,7 @@ use crate::kafka::record::Stamp;
 pub(super) struct FetchHandle {
     pub(super) handle: Arc<BaseConsumer<Context>>,
     pub(super) queue: Queue<Context>,
-    /// The assigned partitions, each with its [`FetchPosition::placed`].
-    assigned: HashMap<(Arc<str>, u32), u64>,
+    assigned: Assignment,
     /// Topics that the handle has read: the incarnation, and the number of known partitions.
     met: HashMap<Arc<str>, (u64, u32)>,
     pub(super) ended: Ended,
@@ -80,7 +80,7 @@ impl FetchHandle {
         Ok(Self {
             handle,
             queue,
-            assigned: HashMap::new(),
+            assigned: Assignment::default(),
             met: HashMap::new(),
             ended: Ended::default(),
             is_drained: false,
@@ -103,28 +103,17 @@ impl FetchHandle {
         let places = batcher.fetch_positions().filter(|place| !is_stopped(place));
         let (old, wanted): (Vec<FetchPosition>, Vec<FetchPosition>) = places.partition(is_old);
         self.unassign(&wanted)?;
-        let fresh: Vec<FetchPosition> = wanted
-            .into_iter()
-            .filter(|place| !self.assigned.contains_key(&place.key()))
-            .collect();
+        let fresh = self.assigned.missing(wanted);
         self.begin(&fresh, is_described, pulse)?;
         Ok(old.is_empty())
     }
 
     /// Stops partitions that are not wanted, or wanted at another position.
     fn unassign(&mut self, wanted: &[FetchPosition]) -> Result<(), AssignError> {
-        let wanted: HashMap<(&str, u32), u64> = wanted
-            .iter()
-            .map(|place| ((&*place.topic, place.partition), place.placed))
-            .collect();
         let mut list = TopicPartitionList::new();
-        self.assigned.retain(|(topic, partition), placed| {
-            let is_kept = wanted.get(&(&**topic, *partition)) == Some(placed);
-            if !is_kept {
-                list.add_partition(topic, partition.cast_signed());
-            }
-            is_kept
-        });
+        for (topic, partition) in self.assigned.take_unwanted(wanted) {
+            list.add_partition(&topic, partition.cast_signed());
+        }
         if list.count() == 0 {
             return Ok(());
         }
@@ -191,9 +180,7 @@ impl FetchHandle {
                 )
             })?;
         }
-        let fresh = fresh.iter();
-        self.assigned
-            .extend(fresh.map(|place| (place.key(), place.placed)));
+        self.assigned.add(fresh);
         Ok(())
     }
 

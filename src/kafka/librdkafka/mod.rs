@@ -5,6 +5,7 @@
 //! events, is served after every batch. librdkafka reconnects by itself: a transport error is a state, not a failure.
 
 mod admin;
+mod assignment;
 mod batch_probe;
 mod consumer;
 mod context;
