@@ -524,3 +524,30 @@ pub fn nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation()
     ];
     check(setup, ops);
 }
+
+/// A replica that has gone back before all that it read knows the leader epoch of the record before, and so notices when
+/// that is lost as well.
+pub fn a_second_truncation_before_all_that_a_replica_has_read_is_noticed() {
+    let mut setup = setup(Start::Live, [1, 0]);
+    (setup.has_times, setup.has_epochs) = (false, true);
+    let mut ops = vec![produce(place(0, 0), 4)];
+    ops.extend(begin(0));
+    ops.extend([
+        read(0, place(0, 0), 1),
+        produce(place(0, 0), 1),
+        Op::Truncate {
+            place: place(0, 0),
+            eighths: 2,
+        },
+        Op::Pass {
+            seconds: 1,
+            is_cut: false,
+        },
+        Op::Truncate {
+            place: place(0, 0),
+            eighths: 0,
+        },
+        produce(place(0, 0), 1),
+    ]);
+    check(setup, ops);
+}

@@ -45,6 +45,7 @@ pub fn trials() -> Vec<Trial> {
         cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
         cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
         cases::nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation,
+        cases::a_second_truncation_before_all_that_a_replica_has_read_is_noticed,
         cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
         cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
         cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,

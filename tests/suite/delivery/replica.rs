@@ -10,7 +10,7 @@ use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFul
 use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
 use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,9 @@ pub struct Replica {
     pub versions: BTreeMap<Place, usize>,
     /// The first offset of every partition of which a record was read.
     read: BTreeMap<Place, usize>,
+    /// Partitions of which no record is left that was read, but Kafka has said the leader epoch of the one before the
+    /// next offset.
+    placed: BTreeSet<Place>,
     /// How often it has gone back in a topic because a log was truncated.
     pub truncations: [usize; TOPICS.len()],
     /// Where clients begin whose ids say that a partition has not begun.
@@ -82,6 +85,7 @@ impl Replica {
             rows: Rows::new(),
             versions: BTreeMap::new(),
             read: BTreeMap::new(),
+            placed: BTreeSet::new(),
             truncations: [0; TOPICS.len()],
             live: BTreeMap::new(),
             moments: Vec::new(),
@@ -230,6 +234,7 @@ impl Replica {
                 (self.next[topic][partition], self.first[topic][partition]) = (low, low);
                 self.versions.remove(&place);
                 self.read.remove(&place);
+                self.placed.remove(&place);
             }
             self.rows.retain(|key, _| key.0 != topic);
             if let Some(until) = &mut self.until[topic] {
@@ -257,7 +262,8 @@ impl Replica {
         }
         let next = self.next[place.topic][place.partition];
         let first = self.read.get(&place).copied();
-        let (from, lost) = if first.is_some() {
+        let knows_epoch = first.is_some() || self.placed.contains(&place);
+        let (from, lost) = if knows_epoch {
             let last = &kafka.log(place, known)[next - 1];
             (kafka.divergence(place, known, version), Some(last.epoch))
         } else {
@@ -267,7 +273,7 @@ impl Replica {
         if from >= next {
             return false;
         }
-        let is_known = first.is_some_and(|first| first < from || from > kafka.low(place));
+        let is_known = knows_epoch && (first.is_some_and(|first| first < from) || from > kafka.low(place));
         let before = from.checked_sub(1).filter(|_| is_known);
         let epoch = before.and_then(|before| Some(kafka.written(place, before)?.epoch));
         self.writer.take(&Feed::Truncated {
@@ -283,8 +289,13 @@ impl Replica {
         if let Some(live) = self.live.get_mut(&place) {
             *live = from.min(*live);
         }
-        if first.is_some_and(|first| first >= from) {
+        if first.is_none_or(|first| first >= from) {
             self.read.remove(&place);
+            if epoch.is_some() {
+                self.placed.insert(place);
+            } else {
+                self.placed.remove(&place);
+            }
         }
         true
     }
