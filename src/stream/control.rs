@@ -93,6 +93,18 @@ impl Control<'_> {
     }
 }
 
+/// A gap's frame without its id line, where it begins before `reached`, for a client that has received everything before
+/// that: the gap begins there.
+pub(super) fn gap_since(frame: &[u8], reached: i64) -> Option<Vec<u8>> {
+    const FROM: &str = "from";
+    let text = std::str::from_utf8(frame).ok()?;
+    let (head, data) = text.split_once("data: ")?;
+    let mut data: serde_json::Value = serde_json::from_str(data.trim_end()).ok()?;
+    data.get(FROM)?.as_i64().filter(|from| *from < reached)?;
+    data[FROM] = reached.into();
+    Some(format!("{head}data: {data}\n\n").into())
+}
+
 /// The id that a client came with, if it may be sent back. An EventSource forgets its id where an event has an empty one
 /// (HTML standard, section 9.2.6), so control events echo it. Ids of this daemon and of KafkaSSE are printable ASCII.
 pub(crate) fn echoed_id(id: &str) -> Option<&str> {

@@ -16,6 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::block::{Block, BlockEntry, Kind, MAX_BLOCK};
+use super::control::gap_since;
 use super::filter::Matcher;
 use super::pieces::PIECE;
 use super::position::Position;
@@ -466,6 +467,9 @@ fn show_wanted(
         return false;
     }
     let frame = block.frame(index);
+    // Others may have asked for less: a gap names nothing that this reader has received.
+    let reached = wanted.next(topic, entry.partition);
+    let own = (entry.kind == Kind::Gap).then(|| gap_since(write::without_id(frame), reached));
     if let Ok(shared) = Position::parse(write::id_of(frame)) {
         wanted.advance_to(&shared);
         if is_reset
@@ -477,7 +481,10 @@ fn show_wanted(
     out.extend_from_slice(b"id: ");
     wanted.write_id(scratch, out);
     out.push(b'\n');
-    out.extend_from_slice(write::without_id(frame));
+    match own.flatten() {
+        Some(gap) => out.extend_from_slice(&gap),
+        None => out.extend_from_slice(write::without_id(frame)),
+    }
     true
 }
 

@@ -5,7 +5,8 @@
 //! determines every choice.
 //!
 //! [`ops`] generates the operations. [`model`] is Kafka, [`archive`] reads its past, [`replica`] feeds a stream as the
-//! reading thread does, and [`browser`] checks what a client receives. [`cases`] are operations that failed once.
+//! reading thread does, and [`browser`] checks what a client receives. [`cases`] and [`truncated_cases`] are
+//! operations that failed once.
 
 mod archive;
 mod browser;
@@ -17,6 +18,7 @@ mod ops;
 mod reached;
 mod replica;
 mod setup;
+mod truncated_cases;
 
 use crate::trials;
 use archive::{Shared, TERMS};
@@ -41,14 +43,15 @@ pub fn trials() -> Vec<Trial> {
         cases::a_client_given_the_table_again_may_leave_half_way,
         cases::a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_ids,
         cases::a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition,
-        cases::a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log,
-        cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
-        cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
-        cases::nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation,
-        cases::a_second_truncation_before_all_that_a_replica_has_read_is_noticed,
-        cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
-        cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
-        cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,
+        truncated_cases::a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log,
+        truncated_cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
+        truncated_cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
+        truncated_cases::nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation,
+        truncated_cases::a_second_truncation_before_all_that_a_replica_has_read_is_noticed,
+        cases::a_gap_of_a_shared_replay_names_nothing_that_a_client_has,
+        truncated_cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
+        truncated_cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
+        truncated_cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,
         cases::a_client_that_visits_a_lagging_replica_keeps_no_hidden_row,
         cases::a_client_waits_a_minute_at_most_for_a_loading_replica_to_read_past_its_id,
     ]
