@@ -35,6 +35,12 @@ pub fn trials() -> Vec<Trial> {
             ));
         }
         trials.push(trial(
+            format!(
+                "a_topic_recreated_twice_within_seconds_leaves_the_last_ones_records_with_{client}@{version}"
+            ),
+            move || recreated_twice(&Broker::shared(version), client),
+        ));
+        trials.push(trial(
             format!("retention_ahead_of_the_daemon_is_one_gap_for_every_client_with_{client}@{version}"),
             move || overtaken(&Broker::shared(version), client),
         ));
@@ -250,6 +256,73 @@ fn recreated(broker: &Broker, client: &str, count: usize) {
             1,
             "a client filtered by another topic gets none of it: {events:?}"
         );
+    });
+}
+
+/// The second recreation comes while the daemon is still about to notice the first. It tells of one or of both, but after
+/// the last `reset` every client has the records of the last topic, each once, and none of the two before.
+fn recreated_twice(broker: &Broker, client: &str) {
+    let topic = topic_name("recreated-twice");
+    let records_of = |name: &str, count: usize| -> Vec<Message> {
+        let message = |number: usize| Message::new(format!("{name}{number}"), format!("\"{name}{number}\""));
+        (0..count).map(message).collect()
+    };
+    broker.create_topic(&topic, PARTITIONS, &[]);
+    broker.produce(&topic, &records_of("first", 20));
+    let table = format!("[[stream]]\npath = \"/table\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\n");
+    let config = config_with(client, broker, &[&topic], "start = \"earliest\"");
+    let daemon = Daemon::start(&format!("{config}{table}"));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut streams = Vec::new();
+        for path in ["/events", "/table"] {
+            let mut stream = Stream::open(daemon.url(path)).await;
+            let events = stream.collect_until(named("caught-up"), secs(30)).await;
+            streams.push((path, stream, events.last().expect("caught-up").id.clone()));
+        }
+        // More, then fewer than were read: by offsets alone neither recreation is certain.
+        for (name, count) in [("second", 60), ("third", 10)] {
+            broker.delete_topic(&topic);
+            broker.create_topic(&topic, PARTITIONS, &[]);
+            broker.produce(&topic, &records_of(name, count));
+        }
+        let mut third: Vec<String> = (0..10).map(|number| format!("\"third{number}\"")).collect();
+        third.sort();
+        for (path, stream, id) in &mut streams {
+            let (mut since, mut resets) = (Vec::new(), 0);
+            let is_whole = |event: &Event| {
+                if event.is("reset") {
+                    resets += 1;
+                    since.clear();
+                } else if event.is("") || event.is("message") {
+                    since.push(event.data.clone());
+                    since.sort();
+                }
+                resets > 0 && since == third
+            };
+            let events = stream.collect_until(is_whole, secs(90)).await;
+            let last = events
+                .iter()
+                .rposition(|event| event.is("reset"))
+                .expect("a reset");
+            assert!((1..=2).contains(&resets), "{path}: {resets} resets");
+            assert!(
+                records(&events).iter().all(|value| !value.contains("first")),
+                "{path}: nothing is sent again"
+            );
+            // Who was away meanwhile ends with the same.
+            for id in [&*id, &events[last].id] {
+                let mut back = Stream::to(daemon.url(path))
+                    .last_event_id(id)
+                    .send()
+                    .await
+                    .expect("it opens");
+                let events = back.collect_until(named("caught-up"), secs(30)).await;
+                let mut shown = records(&events);
+                shown.sort();
+                assert_eq!(shown, third, "{path} {:?}", events[0]);
+            }
+        }
     });
 }
 
