@@ -4,6 +4,7 @@ use super::super::clock::{self, LOADING_PATIENCE};
 use super::super::ids::{epoch_in, read_id};
 use super::super::model::{Kafka, NOT_BEGUN, Record};
 use super::super::reached::{Reached, View};
+use super::super::replica::Next;
 use super::super::setup::Place;
 use super::Browser;
 use crate::harness::wait::ensure;
@@ -201,13 +202,10 @@ impl Browser {
     fn may_be_taken_for_lost(&self, place: Place) -> bool {
         let connection = self.connection.as_ref();
         connection.is_some_and(|connection| {
-            let brought = connection
-                .brought
-                .as_ref()
-                .and_then(|(next, _)| next[place.topic].get(place.partition));
+            let next = |all: &Next| all.get(place.topic)?.get(place.partition).copied();
+            let brought = connection.brought.as_ref().and_then(|(all, _)| next(all));
             let read = connection.replica.borrow().has_read(place);
-            let here = connection.here[place.topic].get(place.partition).copied();
-            brought > here.min(read).as_ref() && epoch_in(&self.id, place).is_none()
+            brought > next(&connection.here).min(read) && epoch_in(&self.id, place).is_none()
         })
     }
 
