@@ -55,6 +55,17 @@ pub(super) struct Attacks {
     odd: AtomicU64,
     /// How often `NOTIFY_SOCKET` was read after a pause.
     heard: AtomicU64,
+    pub(super) transactions: AtomicU64,
+    /// Partitions that were added.
+    pub(super) grown: AtomicU64,
+    /// Records of one key in two partitions.
+    pub(super) contradictions: AtomicU64,
+    /// Records larger than a log.
+    pub(super) large: AtomicU64,
+    /// Answers to requests that mean nothing.
+    pub(super) odd_requests: AtomicU64,
+    /// Those with another status than success or an error of the client's.
+    pub(super) wrong_answers: AtomicU64,
 }
 
 impl Attacks {
@@ -73,6 +84,11 @@ impl Attacks {
         scope.spawn(|| self.reload(stage));
         scope.spawn(|| self.write_odd(stage));
         scope.spawn(|| self.be_deaf(stage));
+        scope.spawn(|| self.transact(stage));
+        scope.spawn(|| self.grow(stage));
+        scope.spawn(|| self.contradict(stage));
+        scope.spawn(|| self.write_large(stage));
+        scope.spawn(|| self.ask_oddly(stage));
     }
 
     /// How often each was, which must not be never.
@@ -86,11 +102,21 @@ impl Attacks {
             ("reloads", &self.reloads),
             ("odd records", &self.odd),
             ("pauses of reading NOTIFY_SOCKET", &self.heard),
+            ("transactions", &self.transactions),
+            ("partitions added", &self.grown),
+            ("records of keys in two partitions", &self.contradictions),
+            ("records larger than a log", &self.large),
+            ("answers to odd requests", &self.odd_requests),
         ] {
             let count = count.load(Ordering::Relaxed);
             report.figure(name, count);
             report.demand(count > 0, format!("{name}: never"));
         }
+        let wrong = self.wrong_answers.load(Ordering::Relaxed);
+        report.demand(
+            wrong == 0,
+            format!("{wrong} odd requests were answered by an error of the server"),
+        );
         report.figure(
             "filtered streams that ended",
             self.refused.load(Ordering::Relaxed),
@@ -358,7 +384,7 @@ fn write_filtered(stage: &Stage<'_>) {
 }
 
 /// Sends a request over a connection of its own and leaves the response unread.
-fn ask(port: u16, request: &[u8], receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+pub(super) fn ask(port: u16, request: &[u8], receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;

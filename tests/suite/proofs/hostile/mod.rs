@@ -5,6 +5,7 @@
 //! make its memory grow.
 
 mod attacks;
+mod more;
 
 use super::readers::{Promise, Readers};
 use super::watch::{Times, ask_whether_it_lives};
@@ -72,6 +73,9 @@ const SLOW: &str = "/slow";
 const TABLE: &str = "/table";
 const ODD: &str = "/odd";
 
+/// Partitions of the topic that grows, at first.
+const GROWING_PARTITIONS: i32 = 2;
+
 /// The large asset's name.
 const ASSET: &str = "large.js";
 
@@ -109,6 +113,10 @@ struct Topics {
     filtered: String,
     table: String,
     odd: String,
+    transactions: String,
+    growing: String,
+    skewed: String,
+    large: String,
 }
 
 impl Topics {
@@ -118,12 +126,20 @@ impl Topics {
             filtered: topic_name("hostile-filtered"),
             table: topic_name("hostile-table"),
             odd: topic_name("hostile-odd"),
+            transactions: topic_name("hostile-transactions"),
+            growing: topic_name("hostile-growing"),
+            skewed: topic_name("hostile-skewed"),
+            large: topic_name("hostile-large"),
         };
         let partitions = plan.partitions.try_into().expect("few partitions");
         broker.create_topic(&topics.audience, partitions, &[]);
         broker.create_topic(&topics.filtered, attacks::FILTERED_PARTITIONS, &[]);
         broker.create_topic(&topics.table, 4, &[]);
         broker.create_topic(&topics.odd, 2, &[]);
+        broker.create_topic(&topics.transactions, 4, &[]);
+        broker.create_topic(&topics.growing, GROWING_PARTITIONS, &[]);
+        broker.create_topic(&topics.skewed, 2, &[]);
+        broker.create_topic(&topics.large, 1, &[("max.message.bytes", "10485760")]);
         topics
     }
 
@@ -165,6 +181,14 @@ impl Topics {
                 &self.odd,
                 "start = \"snapshot\"\nkey_field = \"key\"\nlog_bytes = \"1MiB\"",
             ),
+            stream("/transactions", &self.transactions, "log_bytes = \"1MiB\""),
+            stream("/growing", &self.growing, "log_bytes = \"1MiB\""),
+            stream(
+                "/skewed",
+                &self.skewed,
+                "start = \"snapshot\"\nlog_bytes = \"1MiB\"",
+            ),
+            stream("/large", &self.large, "log_bytes = \"1MiB\""),
             extra,
         ]
         .concat()
