@@ -28,9 +28,14 @@ const LARGEST: usize = 128 * 1024 * 1024;
 ///
 /// By default jemalloc returns freed memory of 8 MiB and more to the kernel at once, and responses for eight partitions
 /// are that large. Here, memory up to the largest response is returned like other memory, after ten seconds without use.
-#[unsafe(export_name = "_rjem_malloc_conf")]
+#[unsafe(export_name = "malloc_conf")]
 #[used]
 static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";
+
+/// The same, by its name where jemalloc does not take the place of malloc(3).
+#[unsafe(export_name = "_rjem_malloc_conf")]
+#[used]
+static PREFIXED_SETTINGS: &[u8; 39] = SETTINGS;
 
 /// The allocator of the program.
 pub(crate) struct Allocator;
