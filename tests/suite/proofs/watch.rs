@@ -18,7 +18,7 @@ const PRIORITY: i32 = -15;
 const PAUSE: Duration = millis(20);
 
 /// Measured times, shown in milliseconds: of half of them, of 99 of 100, and of all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Times(Vec<Duration>);
 
 impl Times {
@@ -75,7 +75,6 @@ pub struct Watch<'a> {
 }
 
 /// What it has seen.
-#[derive(Default)]
 pub struct Seen {
     /// How long `/health/live` took each time.
     pub answers: Times,
