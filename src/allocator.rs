@@ -32,11 +32,6 @@ const LARGEST: usize = 128 * 1024 * 1024;
 #[used]
 static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";
 
-/// The same, by its name where jemalloc does not take the place of malloc(3).
-#[unsafe(export_name = "_rjem_malloc_conf")]
-#[used]
-static PREFIXED_SETTINGS: &[u8; 39] = SETTINGS;
-
 /// The allocator of the program.
 pub(crate) struct Allocator;
 

@@ -93,8 +93,7 @@ impl Control<'_> {
     }
 }
 
-/// A gap's frame without its id line, where it begins before `reached`, for a client that has received everything before
-/// that: the gap begins there.
+/// The gap's frame without its id line, shortened to begin at `reached`; `None` if it begins there or later.
 pub(super) fn gap_since(frame: &[u8], reached: i64) -> Option<Vec<u8>> {
     const FROM: &str = "from";
     let text = std::str::from_utf8(frame).ok()?;

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What has figures that are read without its lock.
+/// What has figures that are read without its lock, or by one that is held for a few stores.
 pub(super) trait Gauges {
     /// Its figures, for several threads at once.
     type Figures: Default;
@@ -45,7 +45,7 @@ impl<T: Gauges> Gauged<T> {
         }
     }
 
-    /// As of the last time that the lock for writing was released. Each figure is right; two may be of different
+    /// As of the last time that the lock for writing was about to be released. Each figure is right; two may be of different
     /// moments.
     pub(super) fn figures(&self) -> &T::Figures {
         &self.figures

@@ -468,8 +468,8 @@ fn show_wanted(
     }
     let frame = block.frame(index);
     // Others may have asked for less: a gap names nothing that this reader has received.
-    let reached = wanted.next(topic, entry.partition);
-    let own = (entry.kind == Kind::Gap).then(|| gap_since(write::without_id(frame), reached));
+    let own = (entry.kind == Kind::Gap)
+        .then(|| gap_since(write::without_id(frame), wanted.next(topic, entry.partition)));
     if let Ok(shared) = Position::parse(write::id_of(frame)) {
         wanted.advance_to(&shared);
         if is_reset

@@ -1,7 +1,7 @@
 //! The object that the writer and the readers of a stream share.
 //!
 //! ```text
-//!  writer (one task) ──write──► StreamState (log, head, loaded) ◄──read── subscriptions (many)
+//!  writer (one task) ──write──► StreamState (log, head) ◄──read── subscriptions (many)
 //!                    ──note───► Audience (version)        ──wake──► waiters
 //! ```
 //! The writer changes the state, then the version, then wakes the readers.
@@ -182,17 +182,16 @@ impl Stream {
 
     /// Changes the live settings, for connected clients too.
     pub fn apply(&self, live_settings: LiveSettings) {
-        let mut current = self.live_settings.write();
-        if **current == live_settings {
+        if **self.live_settings.read() == live_settings {
             return;
         }
+        // Nobody who reads the settings waits for the locks that the writer holds.
         self.write().log.set_capacity(live_settings.log_bytes);
         self.filters.index().set_log_bytes(live_settings.log_bytes);
         if let Some(mut table) = self.write_table() {
             table.set_bounds(live_settings.bounds, self.now());
         }
-        *current = Arc::new(live_settings);
-        drop(current);
+        *self.live_settings.write() = Arc::new(live_settings);
         self.changed();
     }
 

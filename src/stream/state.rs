@@ -53,7 +53,7 @@ pub(super) struct LogFigures {
 }
 
 impl Gauges for StreamState {
-    /// Locked for as long as they are copied.
+    /// Locked for as long as they are copied or replaced.
     type Figures = Mutex<LogFigures>;
 
     fn update(&self, figures: &Mutex<LogFigures>) {
@@ -67,7 +67,8 @@ impl Gauges for StreamState {
             oldest: oldest.map(|entry| (entry.topic, entry.partition, entry.offset)),
             head: self.is_assigned.then(|| log.head().clone()),
         };
-        *figures.lock() = now;
+        let before = std::mem::replace(&mut *figures.lock(), now);
+        drop(before);
     }
 }
 

@@ -69,8 +69,8 @@ pub(super) struct Table {
     is_loading: bool,
     len: usize,
     cost: usize,
-    /// How often the number of keys whose newest record cannot be shown may have changed.
-    unusable_changes: u64,
+    /// How many keys have a newest record that cannot be shown, by cause, and how often that has changed.
+    unusable: ([usize; Invalid::ALL.len()], u64),
     /// The cost of the last record that found no room.
     unplaced: usize,
     /// The bound that the last record without room exceeded.
@@ -105,7 +105,7 @@ impl Table {
             is_loading: true,
             len: 0,
             cost: 0,
-            unusable_changes: 0,
+            unusable: Default::default(),
             unplaced: 0,
             met: "",
             bounds,
@@ -118,13 +118,6 @@ impl Table {
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.len
-    }
-
-    /// How many keys have a latest record that cannot be shown, by cause.
-    #[must_use]
-    pub(super) fn unusable(&self) -> [(Invalid, usize); Invalid::ALL.len()] {
-        let count = |cause| self.topics.iter().map(|rows| rows.unusable(cause)).sum();
-        Invalid::ALL.map(|cause| (cause, count(cause)))
     }
 
     /// Bytes of its rows in total.
@@ -254,7 +247,9 @@ impl Table {
         }
         self.len += 1;
         self.cost += cost;
-        self.unusable_changes += u64::from(update.unusable.is_some());
+        if let Some(cause) = update.unusable {
+            self.count_unusable(cause, |keys| keys + 1);
+        }
         self.topics[topic].insert(sequence, Row::new(&update, hash));
         (applied, previous)
     }
@@ -318,11 +313,19 @@ impl Table {
         self.evicted.note(row.hash(), departed);
     }
 
+    fn count_unusable(&mut self, cause: Invalid, change: impl FnOnce(usize) -> usize) {
+        let (keys, changes) = &mut self.unusable;
+        keys[cause.index()] = change(keys[cause.index()]);
+        *changes += 1;
+    }
+
     fn remove(&mut self, topic: usize, sequence: Sequence) -> Option<Row> {
         let row = self.topics.get_mut(topic)?.remove(sequence)?;
         self.len -= 1;
         self.cost -= row.cost();
-        self.unusable_changes += u64::from(row.unusable().is_some());
+        if let Some(cause) = row.unusable() {
+            self.count_unusable(cause, |keys| keys - 1);
+        }
         self.captures
             .keep(sequence, &row, self.bounds.bytes / PART_FOR_CAPTURES);
         self.pieces.forget_row(sequence);
@@ -360,7 +363,9 @@ impl Table {
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();
         self.cost -= rows.cost();
-        self.unusable_changes += 1;
+        for cause in Invalid::ALL {
+            self.count_unusable(cause, |keys| keys - rows.unusable(cause));
+        }
         Cleared(rows)
     }
 
@@ -467,8 +472,7 @@ impl Gauges for Table {
     fn update(&self, figures: &TableFigures) {
         let bytes = self.cost() + self.departed_cost();
         figures.set(self.len(), bytes, self.reached());
-        // Seldom, as they are summed up over the topics.
-        figures.set_unusable(self.unusable_changes, || self.unusable());
+        figures.set_unusable(&self.unusable.0, self.unusable.1);
     }
 }
 

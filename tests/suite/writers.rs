@@ -6,9 +6,9 @@ use crate::harness::stream::Stream as Client;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::rig;
 use crate::trials;
-use kafka_sse_bridge::config::Scheme;
 use kafka_sse_bridge::config::settings::Draft;
 use kafka_sse_bridge::config::socket::SocketAccess;
+use kafka_sse_bridge::config::{Scheme, Start};
 use kafka_sse_bridge::http::exposure::Surface;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::routes;
@@ -71,16 +71,20 @@ fn stream(
     path: &str,
     time_of_day: fn() -> Duration,
 ) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
-    stream_with(path, time_of_day, 4)
+    stream_with(path, Start::Live, time_of_day, 4)
 }
 
 /// The same, with a channel for so many batches.
 fn stream_with(
     path: &str,
+    start: Start,
     time_of_day: fn() -> Duration,
     batches: usize,
 ) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
-    let settings = rig::settings(1, |settings| path.clone_into(&mut settings.path));
+    let settings = rig::settings(1, |settings| {
+        path.clone_into(&mut settings.path);
+        settings.start = start;
+    });
     let (sender, receiver) = mpsc::channel(batches);
     let clock = Clock {
         time_of_day,
@@ -120,7 +124,8 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
         .build()
         .expect("a runtime");
     let writers = Writers::with(Builder::new_multi_thread().worker_threads(2)).expect("threads");
-    let (busy, busy_feeds, busy_received) = stream("/busy", gated_clock);
+    // With a table: its writer asks for the time while it holds the lock of that.
+    let (busy, busy_feeds, busy_received) = stream_with("/busy", Start::Snapshot, gated_clock, 4);
     let (other, feeds, received) = stream("/other", clock);
     let mut tasks = JoinSet::new();
     for (stream, received) in [(&busy, busy_received), (&other, received)] {
@@ -297,7 +302,7 @@ fn writers_that_all_hang_are_all_late() {
 /// The stream with many batches, for the clock of the other.
 static BUSY: OnceLock<Arc<Stream>> = OnceLock::new();
 
-/// How many records of it had been written when the other asked for the time to write one.
+/// How many records of it had been written when the other first asked for the time.
 static WRITTEN_BEFORE: AtomicU64 = AtomicU64::new(u64::MAX);
 
 fn observing_clock() -> Duration {
@@ -312,8 +317,8 @@ fn a_writer_with_many_batches_lets_others_write_in_between() {
     const BATCHES: i64 = 400;
     let writers = Writers::with(Builder::new_multi_thread().worker_threads(1)).expect("a thread");
     let batches = usize::try_from(BATCHES).expect("few") + 2;
-    let (busy, busy_feeds, busy_received) = stream_with("/busy", clock, batches);
-    let (other, feeds, received) = stream_with("/other", observing_clock, 4);
+    let (busy, busy_feeds, busy_received) = stream_with("/busy", Start::Live, clock, batches);
+    let (other, feeds, received) = stream_with("/other", Start::Live, observing_clock, 4);
     // The one thread is busy until both have all they are to write.
     let (release, released) = std_mpsc::channel::<()>();
     let spawn = writers.spawner("/gate");

@@ -15,24 +15,21 @@ pub(in crate::stream) struct TableFigures {
 }
 
 impl TableFigures {
-    /// By one thread at a time, as all that sets them.
+    /// Called by one thread at a time, under the table's lock.
     pub(super) fn set(&self, keys: usize, bytes: usize, reached: Reached) {
         self.keys.store(keys, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
         self.reached.store(reached.bits(), Ordering::Relaxed);
     }
 
-    /// Sets them where there were `changes` since the table began, and not as many the last time.
-    pub(super) fn set_unusable(
-        &self,
-        changes: u64,
-        unusable: impl FnOnce() -> [(Invalid, usize); Invalid::ALL.len()],
-    ) {
-        if self.unusable_changes.load(Ordering::Relaxed) != changes {
-            self.unusable_changes.store(changes, Ordering::Relaxed);
-            for (figure, (_, keys)) in self.unusable.iter().zip(unusable()) {
-                figure.store(keys, Ordering::Relaxed);
-            }
+    /// Likewise; `changes` says how often these have changed, and seldom differs from one call to the next.
+    pub(super) fn set_unusable(&self, unusable: &[usize; Invalid::ALL.len()], changes: u64) {
+        if self.unusable_changes.load(Ordering::Relaxed) == changes {
+            return;
+        }
+        self.unusable_changes.store(changes, Ordering::Relaxed);
+        for (figure, keys) in self.unusable.iter().zip(unusable) {
+            figure.store(*keys, Ordering::Relaxed);
         }
     }
 

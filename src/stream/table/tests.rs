@@ -254,7 +254,7 @@ fn an_unusable_record_does_not_expire_like_a_tombstone() {
     assert_eq!(table.len(), 1);
     let row = table.row(0, b"b").expect("it is there");
     assert!(row.candidate().is_tombstone, "to clients it is a delete");
-    assert_eq!(table.unusable()[0], (Invalid::ValueNotUtf8, 1));
+    assert_eq!(table.unusable.0[Invalid::ValueNotUtf8.index()], 1);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub fn trials() -> Vec<Trial> {
         truncated_cases::a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log,
         truncated_cases::a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap,
         truncated_cases::an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_the_lost_records,
-        truncated_cases::nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation,
+        truncated_cases::retention_waits_for_what_a_replica_must_go_back_for,
         truncated_cases::a_second_truncation_before_all_that_a_replica_has_read_is_noticed,
         cases::a_gap_of_a_shared_replay_names_nothing_that_a_client_has,
         truncated_cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,

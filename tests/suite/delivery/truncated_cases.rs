@@ -184,8 +184,8 @@ pub fn an_id_without_a_leader_epoch_beyond_a_truncated_log_is_taken_for_one_of_t
     check(setup, ops);
 }
 
-/// Retention leaves what a replica has yet to read, also where it must go back for it.
-pub fn nothing_is_lost_that_retention_would_take_after_an_unnoticed_truncation() {
+/// Readers keep up here: retention leaves what a replica has yet to read, also where it must go back for it.
+pub fn retention_waits_for_what_a_replica_must_go_back_for() {
     let mut setup = setup(Start::Live, [1, 1]);
     (setup.log_bytes, setup.has_times, setup.has_epochs) = (8192, false, true);
     let ops = vec![

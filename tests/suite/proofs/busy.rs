@@ -11,6 +11,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::systemd::Systemd;
 use crate::harness::wait::{block_on, eventually, millis, secs};
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -148,6 +149,11 @@ fn filter(broker: &Broker, plan: &Plan, report: &mut Report) {
             .connect(client, daemon.port(), &path, None)
             .expect("a connection");
     }
+    eventually(secs(60), "all filters are in use", || {
+        let filters = stream_of(&daemon, FILTERED)["filters"]["count"].as_u64();
+        let all = u64::try_from(plan.filters).ok();
+        (filters == all).then_some(()).ok_or(format!("{filters:?} are"))
+    });
     let began = Instant::now();
     let mut audience = Readers::new(&vec![Promise::EVERY; plan.audience], 4, 0, began);
     audience
@@ -184,11 +190,7 @@ fn filter(broker: &Broker, plan: &Plan, report: &mut Report) {
             write(broker, &filtered, plan.records, |number| record(number, plan));
             let all = plan.records as u64;
             eventually(SILENCE, "the records are read", || {
-                let streams = block_on(daemon.get("/streams")).json();
-                let records = streams["streams"].as_array().and_then(|streams| {
-                    let stream = streams.iter().find(|stream| stream["path"] == FILTERED)?;
-                    stream["records"].as_u64()
-                });
+                let records = stream_of(&daemon, FILTERED)["records"].as_u64();
                 (records == Some(all))
                     .then_some(())
                     .ok_or(format!("{records:?} of {all}"))
@@ -217,10 +219,13 @@ fn filter(broker: &Broker, plan: &Plan, report: &mut Report) {
 }
 
 fn report_seen(report: &mut Report, when: &str, seen: &Seen, plan: &Plan) {
-    report.figure("/health/live, p50, p99, most, ms", &seen.answers);
-    report.figure("measured at a higher priority", seen.is_raised);
+    report.figure("asked at a higher priority", seen.is_raised);
+    report.figure(
+        "until /health/live, p50, p99, most",
+        format!("{} ms, {when}", seen.answers),
+    );
     let silence = format!("{:.1}", seen.silence.as_secs_f64());
-    report.figure("longest pause of keepalives, s", &silence);
+    report.figure("longest pause of keepalives", format!("{silence} s, {when}"));
     report.demand(
         seen.unanswered == 0,
         format!("{when}: /health/live did not answer {} times", seen.unanswered),
@@ -235,6 +240,14 @@ fn report_seen(report: &mut Report, when: &str, seen: &Seen, plan: &Plan) {
             format!("{when}: no keepalive for {silence} s"),
         );
     }
+}
+
+/// What `/streams` says of a stream.
+fn stream_of(daemon: &Daemon, path: &str) -> Value {
+    let answer = block_on(daemon.get("/streams")).json();
+    let mut streams = answer["streams"].as_array().into_iter().flatten();
+    let found = streams.find(|stream| stream["path"] == path);
+    found.cloned().unwrap_or_default()
 }
 
 /// A record with some of the members that clients ask for, none with the value they want.

@@ -199,13 +199,16 @@ impl Browser {
 
     /// Whether its id may be taken for one of a log from before a truncation, whatever log it is of: it names no leader
     /// epoch, and its replica has not read as far.
-    fn may_be_taken_for_lost(&self, place: Place) -> bool {
+    fn may_be_taken_for_lost(&self, kafka: &Kafka, place: Place) -> bool {
         let connection = self.connection.as_ref();
         connection.is_some_and(|connection| {
             let next = |all: &Next| all.get(place.topic)?.get(place.partition).copied();
             let brought = connection.brought.as_ref().and_then(|(all, _)| next(all));
             let read = connection.replica.borrow().has_read(place);
-            brought > next(&connection.here).min(read) && epoch_in(&self.id, place).is_none()
+            brought.is_some_and(|brought| brought != NOT_BEGUN)
+                && brought > next(&connection.here).min(read)
+                && epoch_in(&self.id, place).is_none()
+                && kafka.version(place) > 0
         })
     }
 
@@ -231,7 +234,7 @@ impl Browser {
         let has_epoch = epoch_in(&self.id, place).is_some() && !is_unread;
         let may_mix = self.owed.remove(&place)
             || self.may_mix(kafka, place)
-            || !has_id && self.may_be_taken_for_lost(place);
+            || !has_id && self.may_be_taken_for_lost(kafka, place);
         if let Some(connection) = &mut self.connection {
             connection.ahead.remove(&place);
         }

@@ -1,6 +1,6 @@
 //! The attacks, each on a thread of its own, until the run is over.
 
-use super::{ASSET, AUDIENCE, FILTERED, ODD, SLOW, Stage, TABLE};
+use super::{ASSET, AUDIENCE, FILTERED, OTHERS, SLOW, Stage};
 use crate::harness::crowd::{Crowd, Happening};
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
@@ -130,15 +130,15 @@ impl Attacks {
         let path = |client: usize| {
             if let Some(number) = client.checked_sub(plan.filters) {
                 match number.checked_sub(plan.unindexed) {
-                    Some(number) => [TABLE, ODD][number % 2].to_owned(),
+                    Some(number) => OTHERS[number % OTHERS.len()].to_owned(),
                     None => unindexed(number + 1),
                 }
             } else {
                 format!("{FILTERED}?value.p{client}=x")
             }
         };
-        let mut crowd = Crowd::new(plan.filters + plan.unindexed + 4);
-        let mut away: Vec<Instant> = vec![Instant::now(); plan.filters + plan.unindexed + 4];
+        let mut crowd = Crowd::new(plan.filters + plan.unindexed + 2 * OTHERS.len());
+        let mut away: Vec<Instant> = vec![Instant::now(); plan.filters + plan.unindexed + 2 * OTHERS.len()];
         while !stage.is_over() {
             let now = Instant::now();
             for (client, until) in away.iter_mut().enumerate() {

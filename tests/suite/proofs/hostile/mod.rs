@@ -73,6 +73,14 @@ const SLOW: &str = "/slow";
 const TABLE: &str = "/table";
 const ODD: &str = "/odd";
 
+const TRANSACTIONS: &str = "/transactions";
+const GROWING: &str = "/growing";
+const SKEWED: &str = "/skewed";
+const LARGE: &str = "/large";
+
+/// Those that some clients read without a filter.
+const OTHERS: [&str; 6] = [TABLE, ODD, TRANSACTIONS, GROWING, SKEWED, LARGE];
+
 /// Partitions of the topic that grows, at first.
 const GROWING_PARTITIONS: i32 = 2;
 
@@ -183,14 +191,10 @@ impl Topics {
                 &self.odd,
                 "start = \"snapshot\"\nkey_field = \"key\"\nlog_bytes = \"1MiB\"",
             ),
-            stream("/transactions", &self.transactions, "log_bytes = \"1MiB\""),
-            stream("/growing", &self.growing, "log_bytes = \"1MiB\""),
-            stream(
-                "/skewed",
-                &self.skewed,
-                "start = \"snapshot\"\nlog_bytes = \"1MiB\"",
-            ),
-            stream("/large", &self.large, "log_bytes = \"1MiB\""),
+            stream(TRANSACTIONS, &self.transactions, "log_bytes = \"1MiB\""),
+            stream(GROWING, &self.growing, "log_bytes = \"1MiB\""),
+            stream(SKEWED, &self.skewed, "start = \"snapshot\"\nlog_bytes = \"1MiB\""),
+            stream(LARGE, &self.large, "log_bytes = \"1MiB\""),
             extra,
         ]
         .concat()
@@ -250,7 +254,8 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         look(&mut report, plan, seen);
         // Twice: one more of each partition shows that nothing doubled came after the last.
         audience.finish(&writer.finish())?;
-        audience.finish(&writer.finish())
+        audience.finish(&writer.finish())?;
+        read_all(&stage)
     });
     report.wrong.extend(outcome.err());
     report.figure(
@@ -273,6 +278,24 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
             .push(format!("the end of the daemon's log:\n{}", end_of(&daemon.log())));
     }
     report
+}
+
+/// Whether every stream has had records, and the one with keys in two partitions has passed over some.
+fn read_all(stage: &Stage<'_>) -> Result<(), String> {
+    let answer = block_on(stage.daemon.get("/streams")).json();
+    let streams = answer["streams"].as_array().ok_or("no streams")?;
+    for path in OTHERS {
+        let stream = streams.iter().find(|stream| stream["path"] == path);
+        let figures = stream.ok_or_else(|| format!("no stream {path}"))?;
+        let has_records = figures["records"].as_u64() > Some(0);
+        let superseded = figures["superseded_records"].as_object();
+        if !has_records
+            || path == SKEWED && superseded.is_none_or(|topics| topics.values().all(|records| records == 0))
+        {
+            return Err(format!("{path} is not read: {figures}"));
+        }
+    }
+    Ok(())
 }
 
 /// A page whose large asset compresses badly.

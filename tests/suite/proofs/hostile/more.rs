@@ -97,7 +97,8 @@ impl Attacks {
                     2 => -1,
                     _ => now(),
                 };
-                let partition = i32::from(number % 2 == 0);
+                // Each key in both, at all of these times.
+                let partition = i32::from(number / 50 % 2 == 0);
                 Message::new(format!("k{}", number % 50), format!("{{\"n\":{number}}}"))
                     .partition(partition)
                     .timestamp(time)
