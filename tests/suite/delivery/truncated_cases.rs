@@ -234,3 +234,27 @@ pub fn a_second_truncation_before_all_that_a_replica_has_read_is_noticed() {
     ]);
     check(setup, ops);
 }
+
+/// A replica that has read nothing of a partition notices only that its log has become shorter, and only where it ends by
+/// then.
+pub fn a_truncation_of_an_unread_partition_is_noticed_by_its_end() {
+    let mut setup = setup(Start::Live, [2, 1]);
+    (setup.has_times, setup.has_epochs, setup.is_envelope) = (false, true, false);
+    setup.clients[1].0 = Some(Start::Earliest);
+    let ops = vec![
+        produce(place(0, 1), 9),
+        produce(place(0, 0), 1),
+        go(1, 1),
+        read(1, place(0, 0), 1),
+        Op::Truncate {
+            place: place(0, 1),
+            eighths: 1,
+        },
+        read(1, place(0, 0), 1),
+        take(1, 1),
+        Op::Refresh { replica: 0 },
+        produce(place(0, 0), 1),
+        produce(place(0, 1), 1),
+    ];
+    check(setup, ops);
+}

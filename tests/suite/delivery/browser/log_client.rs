@@ -89,13 +89,23 @@ impl Browser {
         }
     }
 
+    /// Whether its replica knows the leader epoch of a record before this offset: otherwise it knows only where the log
+    /// ended when it looked.
+    fn is_compared_before(&self, place: Place, offset: usize) -> bool {
+        self.connection.as_ref().is_some_and(|connection| {
+            let first = connection.replica.borrow().first_read(place);
+            first.is_some_and(|first| first < offset)
+        })
+    }
+
     /// Whether it may get records of a later log without a gap, for now or for ever.
     pub(super) fn is_excused(&mut self, kafka: &Kafka, place: Place) -> bool {
         let is_unread = self
             .connection
             .as_ref()
             .is_some_and(|connection| connection.unread.contains(&place));
-        if is_unread || epoch_in(&self.id, place).is_none() {
+        let reached = self.reached.get(&place).map_or(0, |reached| reached.next);
+        if is_unread || epoch_in(&self.id, place).is_none() || !self.is_compared_before(place, reached) {
             return true;
         }
         let may_mix = self.may_mix(kafka, place);
@@ -231,7 +241,8 @@ impl Browser {
         };
         let connection = self.connection.as_ref();
         let is_unread = connection.is_some_and(|connection| connection.unread.contains(&place));
-        let has_epoch = epoch_in(&self.id, place).is_some() && !is_unread;
+        let has_epoch =
+            epoch_in(&self.id, place).is_some() && !is_unread && self.is_compared_before(place, from);
         let may_mix = self.owed.remove(&place)
             || self.may_mix(kafka, place)
             || !has_id && self.may_be_taken_for_lost(kafka, place);
