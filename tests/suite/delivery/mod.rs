@@ -50,6 +50,7 @@ pub fn trials() -> Vec<Trial> {
         truncated_cases::a_second_truncation_before_all_that_a_replica_has_read_is_noticed,
         cases::a_gap_of_a_shared_replay_names_nothing_that_a_client_has,
         truncated_cases::a_truncation_of_an_unread_partition_is_noticed_by_its_end,
+        truncated_cases::an_id_beyond_a_truncation_of_an_unread_partition_is_taken_for_one_of_the_lost_records,
         truncated_cases::a_lost_record_without_a_successor_is_not_announced_by_a_later_replica,
         truncated_cases::an_id_from_before_the_reset_of_a_truncation_is_reset_too,
         truncated_cases::a_client_that_leaves_amid_rows_of_lost_records_may_keep_them,

@@ -258,3 +258,33 @@ pub fn a_truncation_of_an_unread_partition_is_noticed_by_its_end() {
     ];
     check(setup, ops);
 }
+
+/// The same for an id that names a leader epoch, at a replica that had read nothing of the partition when its log was
+/// truncated.
+pub fn an_id_beyond_a_truncation_of_an_unread_partition_is_taken_for_one_of_the_lost_records() {
+    let mut setup = setup(Start::Live, [1, 0]);
+    (setup.preload, setup.has_times, setup.has_epochs) = (0, false, true);
+    let mut ops = vec![
+        produce(place(0, 0), 1),
+        read(0, place(0, 0), 1),
+        Op::Truncate {
+            place: place(0, 0),
+            eighths: 0,
+        },
+    ];
+    ops.extend(begin(1));
+    ops.extend([
+        go(2, 1),
+        Op::Pass {
+            seconds: 1,
+            is_cut: false,
+        },
+        produce(place(0, 0), 1),
+        read(1, place(0, 0), 1),
+        take(2, 1),
+        go(2, 0),
+        read(0, place(0, 0), 1),
+        take(2, 1),
+    ]);
+    check(setup, ops);
+}

@@ -207,9 +207,9 @@ impl Browser {
         Ok(())
     }
 
-    /// Whether its id may be taken for one of a log from before a truncation, whatever log it is of: it names no leader
-    /// epoch, and its replica has not read as far.
-    fn may_be_taken_for_lost(&self, kafka: &Kafka, place: Place) -> bool {
+    /// Whether its id may be taken for one of a log from before a truncation at `from`, whatever log it is of: it names no
+    /// leader epoch, or its replica knows none of the lost records, and the replica has not read as far.
+    fn may_be_taken_for_lost(&self, kafka: &Kafka, place: Place, from: usize) -> bool {
         let connection = self.connection.as_ref();
         connection.is_some_and(|connection| {
             let next = |all: &Next| all.get(place.topic)?.get(place.partition).copied();
@@ -217,7 +217,7 @@ impl Browser {
             let read = connection.replica.borrow().has_read(place);
             brought.is_some_and(|brought| brought != NOT_BEGUN)
                 && brought > next(&connection.here).min(read)
-                && epoch_in(&self.id, place).is_none()
+                && (epoch_in(&self.id, place).is_none() || !self.is_compared_before(place, from))
                 && kafka.version(place) > 0
         })
     }
@@ -245,7 +245,7 @@ impl Browser {
             epoch_in(&self.id, place).is_some() && !is_unread && self.is_compared_before(place, from);
         let may_mix = self.owed.remove(&place)
             || self.may_mix(kafka, place)
-            || !has_id && self.may_be_taken_for_lost(kafka, place);
+            || !has_id && self.may_be_taken_for_lost(kafka, place, from);
         if let Some(connection) = &mut self.connection {
             connection.ahead.remove(&place);
         }
