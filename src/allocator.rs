@@ -1,5 +1,8 @@
 //! jemalloc, with zeroed memory made as cheap as other memory.
 //!
+//! It takes the place of malloc(3) too (`unprefixed_malloc_on_supported_platforms` of its crate), so that librdkafka, which
+//! allocates a message on one thread and frees it on another, has it as well.
+//!
 //! For a large zeroed allocation, jemalloc returns the pages to the kernel, which faults in a zeroed page for each: this
 //! costs several times as much as zeroing in place. The `kafka` crate reads every response into a new zeroed buffer, so
 //! a thousand records of 200 bytes cost fifty page faults.

@@ -18,6 +18,7 @@ use std::process::Output;
 
 pub fn trials() -> Vec<Trial> {
     trials![
+        the_c_libraries_allocate_by_jemalloc_with_our_settings,
         unset_bounds_are_derived_from_the_memory_limit,
         derived_bounds_stay_within_every_limit_that_fits_the_minimum,
         the_default_memory_limit_is_half_of_the_available_memory,
@@ -312,4 +313,14 @@ fn a_reload_derives_bounds_again_for_open_streams() {
         let bytes = figures(&daemon).await["log"]["bytes"].as_u64().expect("a number");
         assert!(bytes <= LEAST_LOG.0, "{bytes}");
     });
+}
+
+/// librdkafka allocates each message on one thread and frees it on another, which costs more by the system's allocator.
+fn the_c_libraries_allocate_by_jemalloc_with_our_settings() {
+    // jemalloc reads this variable only where it has taken the place of malloc(3).
+    let output = run_to_end(&["--version"], &[("MALLOC_CONF", "stats_print:true")]);
+    let statistics = String::from_utf8_lossy(&output.stderr);
+    for setting in ["opt.narenas: 1\n", "opt.oversize_threshold: 134217728\n"] {
+        assert!(statistics.contains(setting), "{setting}: {statistics}");
+    }
 }
